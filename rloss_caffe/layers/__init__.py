@@ -1,0 +1,5 @@
+"""The Caffe layers: ``python_param { module: "rloss_caffe.layers" layer: "DenseCRFLoss" }``."""
+
+from rloss_caffe.layers.densecrf_loss import DenseCRFLoss
+
+__all__ = ["DenseCRFLoss"]

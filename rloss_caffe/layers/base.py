@@ -1,0 +1,52 @@
+"""What every Python layer of the package shares: its parameters and the checks of its blobs."""
+
+try:
+    import caffe
+except ImportError as error:
+    raise ImportError(
+        f"the layers of rloss_caffe need pycaffe, and 'import caffe' failed: {error}. "
+        "'rloss-caffe doctor' tells what is missing; filters and losses work without Caffe."
+    ) from error
+
+from rloss_caffe.parameters import read_parameters
+
+__all__ = ["TEST", "TRAIN", "Layer"]
+
+TRAIN, TEST = 0, 1
+
+
+class Layer(caffe.Layer):
+    """A Python layer with a parameter schema.
+
+    A subclass sets ``PARAMETERS`` (a list of `rloss_caffe.parameters.Parameter`), ``BOTTOMS`` and ``TOPS`` (the
+    names of its blobs in messages, optional ones ending in ``?``), and calls ``super().setup(bottom, top)``, which
+    checks the number of blobs and leaves the parameters in ``self.parameters``. ``self.blobs`` is never touched:
+    a layer without learned parameters must not have any, or weights no longer load.
+    """
+
+    PARAMETERS = ()
+    BOTTOMS = ()
+    TOPS = ()
+
+    def setup(self, bottom, top):
+        self.parameters = read_parameters(self.param_str, self.PARAMETERS, type(self).__name__)
+        self._check_count("bottom", self.BOTTOMS, len(bottom))
+        self._check_count("top", self.TOPS, len(top))
+
+    def _check_count(self, side, names, found):
+        required = [name for name in names if not name.endswith("?")]
+        if not len(required) <= found <= len(names):
+            expected = ", ".join(name[:-1] + " (optional)" if name.endswith("?") else name for name in names)
+            raise self.error(f"expected {len(names)} {side} blobs ({expected or 'none'}), found {found}")
+
+    def error(self, problem):
+        """A ValueError that names the layer's type."""
+        return ValueError(f"{type(self).__name__}: {problem}")
+
+    def blob_name(self, index):
+        """How messages call bottom `index`: ``bottom 1 (segmentation)``."""
+        return f"bottom {index} ({self.BOTTOMS[index].rstrip('?')})"
+
+    def get_phase(self):
+        """TRAIN or TEST; a Caffe whose Python layer has no ``phase`` counts as TRAIN."""
+        return getattr(self, "phase", TRAIN)

@@ -1,0 +1,116 @@
+"""Threads for the kernels: plain Python threads that run Numba kernels with the GIL released.
+
+Numba's own parallel loops are not used: their default threading layer (workqueue) must not be entered by two Python
+threads at once and kills the process when it is, and two nets in two threads are ordinary use here. A shared pool of
+Python threads has no such limit, needs no OpenMP or TBB library, and works the same everywhere.
+"""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+__all__ = ["bounds", "get_num_threads", "run", "set_num_threads"]
+
+_lock = threading.Lock()
+_pool = None
+_pool_size = 0
+_num_threads = None
+
+
+def _available_cpus():
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def get_num_threads():
+    """The number of threads that filters and losses use.
+
+    ``set_num_threads`` decides, else the environment's RLOSS_NUM_THREADS, else the CPUs this process may run on.
+    """
+    if _num_threads is not None:
+        return _num_threads
+    text = os.environ.get("RLOSS_NUM_THREADS", "").strip()
+    if not text:
+        return _available_cpus()
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"the environment's RLOSS_NUM_THREADS must be a whole number >= 1, found {text!r}")
+    return int(text)
+
+
+def set_num_threads(num_threads):
+    """Set the number of threads for the whole process; ``None`` returns to the default.
+
+    Raises
+    ------
+    ValueError
+        `num_threads` is not a whole number >= 1.
+    """
+    global _num_threads
+    if num_threads is not None and (isinstance(num_threads, bool) or int(num_threads) != num_threads or num_threads < 1):
+        raise ValueError(f"num_threads must be a whole number >= 1 or None, found {num_threads!r}")
+    _num_threads = None if num_threads is None else int(num_threads)
+
+
+def bounds(length, parts, multiple=1):
+    """Split ``range(length)`` into at most `parts` pieces of nearly equal size, each starting at a multiple.
+
+    Returns
+    -------
+    list of (int, int)
+        Start and end of every piece; no piece is empty; no piece at all for length 0.
+    """
+    blocks = -(-length // multiple)
+    parts = max(1, min(parts, blocks))
+    edges = [min(length, (blocks * part // parts) * multiple) for part in range(parts + 1)]
+    return [(start, end) for start, end in zip(edges, edges[1:]) if end > start]
+
+
+def run(function, tasks):
+    """Call ``function(*task)`` for every task, in parallel; the caller's thread does its share.
+
+    `function` should spend its time with the GIL released. It must not call `run` itself with more than one task.
+
+    Parameters
+    ----------
+    function : callable
+    tasks : sequence of tuple
+
+    Returns
+    -------
+    list
+        The results, in the order of the tasks. The first exception, in that order, is raised after all have ended.
+    """
+    tasks = list(tasks)
+    if len(tasks) <= 1:
+        return [function(*task) for task in tasks]
+    pool = _get_pool(len(tasks) - 1)
+    futures = [pool.submit(function, *task) for task in tasks[1:]]
+    try:
+        first = function(*tasks[0])
+    finally:
+        errors = [future.exception() for future in futures]  # waits: no task may outlive the arrays it works on
+    for error in errors:
+        if error is not None:
+            raise error
+    return [first] + [future.result() for future in futures]
+
+
+def _get_pool(size):
+    """The shared pool, grown when a caller wants more threads than it has."""
+    global _pool, _pool_size
+    with _lock:
+        if _pool is None or size > _pool_size:
+            _pool = ThreadPoolExecutor(max_workers=size, thread_name_prefix="rloss_caffe")
+            _pool_size = size
+        return _pool
+
+
+def _forget_pool():
+    """A forked child has none of the parent's threads."""
+    global _pool, _pool_size, _lock
+    _pool, _pool_size, _lock = None, 0, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)

@@ -1,0 +1,49 @@
+"""Packaging of rloss_caffe. The core needs no Caffe; the extras add what the layers, tools and tests use."""
+
+import os
+import runpy
+
+from setuptools import find_packages, setup
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+VERSION = runpy.run_path(os.path.join(HERE, "rloss_caffe", "version.py"))["__version__"]
+
+with open(os.path.join(HERE, "README.md"), encoding="utf-8") as readme:
+    LONG_DESCRIPTION = readme.read()
+
+# The one Caffe on PyPI: CPU wheels for Linux on x86-64, Python 3.6 to 3.9. It predates numpy 2 and protobuf 4,
+# so those bounds apply exactly where the wheel does; a Caffe of the user's own brings its own needs.
+CAFFE_WHEEL = "python_version < '3.10' and sys_platform == 'linux' and platform_machine == 'x86_64'"
+
+IMAGES = ["opencv-python-headless", "pillow"]
+PICTURES = ["matplotlib", "pillow"]
+
+setup(
+    name="rloss_caffe",
+    version=VERSION,
+    description="The DenseCRF loss of weakly-supervised segmentation for stock Caffe, on a fast permutohedral lattice",
+    long_description=LONG_DESCRIPTION,
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    packages=find_packages(include=["rloss_caffe", "rloss_caffe.*"]),
+    python_requires=">=3.8",
+    install_requires=["numpy>=1.20", "numba>=0.57", "protobuf>=3.12", "pyyaml>=5.1"],
+    extras_require={
+        "caffe": [
+            "kendryte-caffe==1.0.0.20210829; " + CAFFE_WHEEL,
+            "numpy<2; " + CAFFE_WHEEL,
+            "protobuf<3.21; " + CAFFE_WHEEL,
+        ],
+        "images": IMAGES,
+        "pictures": PICTURES,
+        "dev": ["pytest>=7", "hypothesis>=6", "scipy", "scikit-image", "ruff==0.12.5"] + IMAGES + PICTURES,
+    },
+    entry_points={"console_scripts": ["rloss-caffe = rloss_caffe.commands:main"]},
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
