@@ -1,0 +1,189 @@
+"""Kernel: from features to simplices, sixteen pixels at a time (Adams et al. 2010, section 3.1).
+
+Every pixel's feature vector is elevated into the hyperplane of d + 1 coordinates that sum to zero; the enclosing
+simplex is found by rounding and ranking, and the barycentric weights follow from the ranks.
+
+The arithmetic is single precision with one rounding an operation, in a fixed order, because a different rounding or
+tie puts a pixel into another simplex and that changes the result visibly. So the vector code is generated explicitly,
+with no fast-math flag anywhere; it is not left to a vectoriser that might reassociate or fuse.
+
+Numba's cache watches only the file a kernel is in: everything that is compiled stands in this file.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from rloss_caffe.filtering._jit import jit
+
+LANES = 16  # pixels embedded together
+
+_I32 = ir.IntType(32)
+_I64 = ir.IntType(64)
+
+
+@lru_cache(maxsize=None)
+def embed_kernel(dimension, words):
+    """The kernel for features of `dimension` and keys of `words` 64-bit words."""
+
+    @jit
+    def embed(features, first, last, scale, low, shift, keys, ranks, weights, extreme):
+        for block in range(first, last):
+            _embed_lanes(dimension, words, features, block, scale, low, shift, keys, ranks, weights, extreme)
+
+    return embed
+
+
+def elevation_scales(dimension):
+    """The factor of every feature before elevation, (d,) float32; rounded to single where the original does."""
+    inverse_std = np.float32(np.sqrt(2.0 / 3.0) * (dimension + 1))
+    index = np.arange(dimension)
+    return (float(inverse_std) / np.sqrt((index + 1.0) * (index + 2.0))).astype(np.float32)
+
+
+@intrinsic(prefer_literal=True)
+def _embed_lanes(typing_context, dimension, words, features, block, scale, low, shift, keys, ranks, weights, extreme):
+    """Embed the sixteen pixels of one block.
+
+    features (d, n), keys (words, n), ranks (n,), weights (blocks, d + 1, 16), extreme (16,); n a multiple of 16.
+    A key packs the first d coordinates of the simplex's remainder-0 vertex, each minus ``low``, shifted by ``shift``;
+    several words share them evenly. ``ranks`` packs four bits a coordinate. ``extreme``: the largest |coordinate|.
+    """
+    d, n_words = dimension.literal_value, words.literal_value
+
+    def generate(context, builder, signature, arguments):
+        types_ = signature.args
+        _, _, features, block, scale, low, shift, keys, ranks, weights, extreme = arguments
+        features, scale, low, shift, keys, ranks, weights, extreme = (
+            _Array(context, builder, types_[position], value)
+            for position, value in zip(
+                (2, 4, 5, 6, 7, 8, 9, 10), (features, scale, low, shift, keys, ranks, weights, extreme)
+            )
+        )
+        floats = ir.VectorType(ir.FloatType(), LANES)
+        ints = ir.VectorType(_I32, LANES)
+        longs = ir.VectorType(_I64, LANES)
+        offset = builder.mul(block, ir.Constant(block.type, LANES))
+
+        def constant(value):
+            return ir.Constant(floats, [float(value)] * LANES)
+
+        def integer(value):
+            return ir.Constant(ints, [value] * LANES)
+
+        def spread(scalar, vector):
+            undefined = ir.Constant(vector, ir.Undefined)
+            single = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
+            zeros = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
+            return builder.shuffle_vector(single, undefined, zeros)
+
+        def call(name, vector):
+            name = f"llvm.{name}.v{LANES}f32"
+            function = builder.module.globals.get(name)
+            if function is None:
+                function = ir.Function(builder.module, ir.FunctionType(floats, [floats]), name)
+            return builder.call(function, [vector])
+
+        # Elevate: E f, in the triangular form of the paper's equation for E.
+        elevated = [None] * (d + 1)
+        partial = constant(0)
+        for j in range(d, 0, -1):
+            feature = features.load_vector([j - 1, offset], floats)
+            scaled = builder.fmul(feature, spread(scale.load([j - 1]), floats))
+            elevated[j] = builder.fsub(partial, builder.fmul(constant(j), scaled))
+            partial = builder.fadd(partial, scaled)
+        elevated[0] = partial
+
+        # The nearest point whose coordinates are all multiples of d + 1.
+        reciprocal = constant(np.float32(1) / np.float32(d + 1))
+        nearest, total = [], constant(0)
+        for coordinate in elevated:
+            rounded = call("rint", builder.fmul(coordinate, reciprocal))  # half to even
+            nearest.append(builder.fmul(rounded, constant(d + 1)))
+            total = builder.fadd(total, rounded)
+        total = builder.fptosi(total, ints)
+
+        # Rank the differences; a tie goes to the later coordinate.
+        difference = [builder.fsub(a, b) for a, b in zip(elevated, nearest)]
+        rank = [integer(0)] * (d + 1)
+        for i in range(d + 1):
+            for j in range(i + 1, d + 1):
+                smaller = builder.zext(builder.fcmp_ordered("<", difference[i], difference[j]), ints)
+                rank[i] = builder.add(rank[i], smaller)
+                rank[j] = builder.add(rank[j], builder.sub(integer(1), smaller))
+
+        # Where rounding left the plane, step back along the coordinates with the extreme ranks.
+        for i in range(d + 1):
+            moved = builder.add(rank[i], total)
+            below = builder.icmp_signed("<", moved, integer(0))
+            above = builder.icmp_signed(">", moved, integer(d))
+            step = builder.select(below, integer(d + 1), builder.select(above, integer(-(d + 1)), integer(0)))
+            rank[i] = builder.add(moved, step)
+            nearest[i] = builder.fadd(nearest[i], builder.sitofp(step, floats))
+
+        # Barycentric weights: consecutive differences of the offsets over d + 1, sorted by rank.
+        by_rank = [constant(0)] * (d + 1)
+        for i in range(d + 1):
+            value = builder.fmul(builder.fsub(elevated[i], nearest[i]), reciprocal)
+            for r in range(d + 1):
+                hit = builder.icmp_signed("==", rank[i], integer(r))
+                by_rank[r] = builder.select(hit, value, by_rank[r])
+        wrapped = builder.fsub(constant(1), by_rank[0])
+        weights.store_vector([block, 0, 0], builder.fadd(by_rank[d], wrapped))
+        for r in range(1, d + 1):
+            weights.store_vector([block, r, 0], builder.fsub(by_rank[d - r], by_rank[d + 1 - r]))
+
+        # Pack the key and the ranks, remember the largest coordinate.
+        packed = [ir.Constant(longs, [0] * LANES) for _ in range(n_words)]
+        per_word = -(-d // n_words)
+        largest = extreme.load_vector([0], floats)
+        for i in range(d):
+            field = builder.sub(builder.fptosi(nearest[i], ints), spread(low.load([i]), ints))
+            field = builder.shl(builder.zext(field, longs), spread(shift.load([i]), longs))
+            packed[i // per_word] = builder.add(packed[i // per_word], field)
+            size = call("fabs", nearest[i])
+            largest = builder.select(builder.fcmp_ordered(">", size, largest), size, largest)
+        extreme.store_vector([0], largest)
+        for word in range(n_words):
+            keys.store_vector([word, offset], packed[word])
+        code = ir.Constant(longs, [0] * LANES)
+        for i in range(d + 1):
+            code = builder.add(code, builder.shl(builder.zext(rank[i], longs), ir.Constant(longs, [4 * i] * LANES)))
+        ranks.store_vector([offset], code)
+        return context.get_dummy_value()
+
+    return types.void(dimension, words, features, block, scale, low, shift, keys, ranks, weights, extreme), generate
+
+
+class _Array:
+    """A C-contiguous Numba array inside generated code: loads and stores at constant or computed indices."""
+
+    def __init__(self, context, builder, numba_type, value):
+        self._builder = builder
+        self._rank = numba_type.ndim
+        array = context.make_array(numba_type)(context, builder, value)
+        self._data = array.data
+        self._shape = [builder.extract_value(array.shape, axis) for axis in range(self._rank)]
+
+    def _pointer(self, index):
+        builder = self._builder
+        flat = None
+        for axis, position in enumerate(index):
+            if isinstance(position, int):
+                position = ir.Constant(_I64, position)
+            flat = position if flat is None else builder.add(builder.mul(flat, self._shape[axis]), position)
+        return builder.gep(self._data, [flat])
+
+    def load(self, index):
+        return self._builder.load(self._pointer(index))
+
+    def load_vector(self, index, vector):
+        pointer = self._builder.bitcast(self._pointer(index), vector.as_pointer())
+        return self._builder.load(pointer, align=4)
+
+    def store_vector(self, index, value):
+        pointer = self._builder.bitcast(self._pointer(index), value.type.as_pointer())
+        self._builder.store(value, pointer, align=4)

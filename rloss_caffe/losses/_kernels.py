@@ -1,0 +1,51 @@
+"""Kernels of the losses over planar blobs: a masked dot product and a masked scaling, in threads.
+
+Numba's cache watches only the file a kernel is in: everything that is compiled stands in this file.
+"""
+
+import numpy as np
+
+from rloss_caffe.filtering._jit import jit
+from rloss_caffe.threads import bounds, get_num_threads, run
+
+__all__ = ["dot", "scale_rows"]
+
+_BLOCK = 4096  # pixels summed in single precision lanes before they go into a double
+
+
+def dot(a, mask, b, num_threads=None):
+    """``sum_k (mask a_k) . b_k`` of planes (K, H, W), in double precision; the result does not depend on threads."""
+    planes = a.reshape(len(a), -1), mask.reshape(-1), b.reshape(len(b), -1)
+    partial = np.empty(-(-planes[1].size // _BLOCK))
+    pieces = bounds(len(partial), get_num_threads() if num_threads is None else num_threads)
+    run(_dot, [(*planes, start, end, partial) for start, end in pieces])
+    return float(partial.sum())
+
+
+def scale_rows(values, mask, factor, out, num_threads=None):
+    """``out = factor * mask * values`` for values (N, K, H, W) and a mask (N, H, W)."""
+    n, k = values.shape[:2]
+    planes, mask, result = values.reshape(n * k, -1), mask.reshape(n, -1), out.reshape(n * k, -1)
+    pieces = bounds(n * k, get_num_threads() if num_threads is None else num_threads)
+    run(_scale, [(planes, mask, k, np.float32(factor), start, end, result) for start, end in pieces])
+
+
+@jit(fastmath={"reassoc", "contract"})  # sums may be reordered; NaN and infinity keep their meaning
+def _dot(a, mask, b, first_block, last_block, partial):
+    for block in range(first_block, last_block):
+        start = block * _BLOCK
+        end = min(start + _BLOCK, mask.shape[0])
+        total = 0.0
+        for channel in range(a.shape[0]):
+            row, other = a[channel], b[channel]
+            for pixel in range(start, end):
+                total += np.float64(mask[pixel] * row[pixel]) * np.float64(other[pixel])
+        partial[block] = total
+
+
+@jit
+def _scale(values, mask, channels, factor, start, end, out):
+    for row in range(start, end):
+        source, weight, target = values[row], mask[row // channels], out[row]
+        for pixel in range(weight.shape[0]):
+            target[pixel] = factor * weight[pixel] * source[pixel]
