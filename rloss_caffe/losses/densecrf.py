@@ -143,9 +143,7 @@ class DenseCRFResult:
 def _batch(name, array):
     array = np.asarray(array)
     if array.ndim != 4 or array.size == 0:
-        raise ValueError(
-            f"{name} must have shape (batch, channels, height, width) and not be empty, found {array.shape}"
-        )
+        raise ValueError(f"{name} must have shape (batch, channels, height, width), none of it 0, found {array.shape}")
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name} must hold real numbers, found dtype {array.dtype}")
     return np.ascontiguousarray(array, np.float32)
