@@ -6,7 +6,7 @@ F = np.float32
 
 
 def embed(features):
-    """Vertices (n, d + 1, d) and barycentric weights (n, d + 1) of points (n, d), in single precision, point by point."""
+    """Vertices (n, d + 1, d) and barycentric weights (n, d + 1) of points (n, d), in single precision."""
     n, d = features.shape
     inverse_std = F(np.sqrt(2 / 3) * (d + 1))
     scale = [F(float(inverse_std) / np.sqrt((i + 1) * (i + 2))) for i in range(d)]
