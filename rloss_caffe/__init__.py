@@ -17,6 +17,7 @@ _HOME_OF = {
     "bilateral_filter_batch": "rloss_caffe.filtering",
     "positional_features": "rloss_caffe.filtering",
     "densecrf_loss": "rloss_caffe.losses",
+    "mean_field": "rloss_caffe.inference",
     "region_of_interest": "rloss_caffe.losses",
     "get_num_threads": "rloss_caffe.threads",
     "set_num_threads": "rloss_caffe.threads",

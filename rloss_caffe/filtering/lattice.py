@@ -40,6 +40,8 @@ class PermutohedralLattice:
         d.
     num_points : int
         n.
+    shape : tuple of int
+        (n,) or (H, W), as the features came.
     num_vertices : int
         M, the lattice points in use.
     nbytes : int
@@ -61,8 +63,8 @@ class PermutohedralLattice:
         array = np.asarray(features)
         if array.ndim not in (2, 3):
             raise ValueError(f"features must have shape (d, n) or (d, height, width), found shape {array.shape}")
-        self._shape = array.shape[1:]
-        array = real_array("features", array.reshape(array.shape[0], math.prod(self._shape)), "(d, n)", 2)
+        self.shape = array.shape[1:]
+        array = real_array("features", array.reshape(array.shape[0], math.prod(self.shape)), "(d, n)", 2)
         self.dimension, self.num_points = array.shape
         if not 1 <= self.dimension <= MAX_DIMENSION:
             raise ValueError(f"features must have 1 to {MAX_DIMENSION} dimensions, found {self.dimension}")
@@ -103,11 +105,11 @@ class PermutohedralLattice:
             Shapes or types do not fit.
         """
         array = np.asarray(values)
-        single = array.shape in (self._shape, (self.num_points,))
+        single = array.shape in (self.shape, (self.num_points,))
         planes = array[np.newaxis] if single else array
-        if planes.ndim < 1 or planes.shape[1:] not in (self._shape, (self.num_points,)):
+        if planes.ndim < 1 or planes.shape[1:] not in (self.shape, (self.num_points,)):
             raise ValueError(
-                f"values must have shape (channels, {', '.join(map(str, self._shape))}) like the features, "
+                f"values must have shape (channels, {', '.join(map(str, self.shape))}) like the features, "
                 f"found shape {array.shape}"
             )
         planes = real_array("values", planes.reshape(planes.shape[0], self.num_points), "(channels, n)", 2)
@@ -127,8 +129,8 @@ class PermutohedralLattice:
 
     def _roi(self, roi):
         array = np.asarray(roi)
-        if array.shape not in (self._shape, (self.num_points,)):
-            raise ValueError(f"roi must have shape {self._shape} like the features, found shape {array.shape}")
+        if array.shape not in (self.shape, (self.num_points,)):
+            raise ValueError(f"roi must have shape {self.shape} like the features, found shape {array.shape}")
         return real_array("roi", array.reshape(self.num_points), "(n,)", 1)
 
     def _threads(self):

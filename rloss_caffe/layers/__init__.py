@@ -1,5 +1,6 @@
 """The Caffe layers: ``python_param { module: "rloss_caffe.layers" layer: "DenseCRFLoss" }``."""
 
+from rloss_caffe.layers.dense_crf import DenseCRF
 from rloss_caffe.layers.densecrf_loss import DenseCRFLoss
 
-__all__ = ["DenseCRFLoss"]
+__all__ = ["DenseCRF", "DenseCRFLoss"]

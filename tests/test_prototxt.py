@@ -1,0 +1,47 @@
+"""Every ready-to-paste definition loads in real Caffe, runs, and documents exactly the parameters its layer has."""
+
+import re
+
+import pytest
+from conftest import ROOT
+
+caffe = pytest.importorskip("caffe", reason="the layers need pycaffe")
+
+DEFINITIONS = sorted((ROOT / "prototxt").glob("*.prototxt"))
+
+
+@pytest.mark.parametrize("path", DEFINITIONS, ids=lambda path: path.stem)
+def test_every_parameter_is_explained(path):
+    import rloss_caffe.layers
+
+    text = path.read_text()
+    layer = getattr(rloss_caffe.layers, re.search(r'layer: "(\w+)"', text).group(1))
+    comments = "\n".join(line.split("#", 1)[1] for line in text.splitlines() if "#" in line)
+    missing = [parameter.name for parameter in layer.PARAMETERS if not re.search(rf"\b{parameter.name}\b", comments)]
+    assert not missing
+    assert f'type: "{layer.__name__}"' in comments  # the fork's dialect stands beside
+
+
+def test_there_are_definitions_for_all_layers():
+    import rloss_caffe.layers
+
+    defined = {re.search(r'layer: "(\w+)"', path.read_text()).group(1) for path in DEFINITIONS}
+    assert defined == set(rloss_caffe.layers.__all__)
+
+
+def fill_inputs(net):
+    import numpy as np
+
+    for name, blob in net.blobs.items():
+        blob.data[...] = 30 * np.random.RandomState(0).randn(*blob.data.shape)
+        if name == "data_dim":
+            blob.data[...] = net.blobs["data"].data.shape[2]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in DEFINITIONS if "ImageSegData" not in path.read_text()], ids=lambda path: path.stem
+)
+def test_definition_runs(path):
+    net = caffe.Net(str(path), caffe.TEST)
+    fill_inputs(net)
+    net.forward()
