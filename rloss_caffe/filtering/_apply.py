@@ -53,10 +53,20 @@ def apply_kernels(n_vertices, width):
                     _add_row(width, lattice, np.int64(vertices[pixel, r]), tile, offset, weight)
 
     @jit
-    def blur(source, target, before, after, start, end):
-        """Along one axis: each point of ``start .. end`` plus half the sum of its two neighbours."""
-        for point in range(start, end):
-            _blur_row(width, source, target, point, np.int64(before[point]), np.int64(after[point]))
+    def blur(source, target, before, after, axes, start, end):
+        """Along each of the axes in turn: every point of ``start .. end`` plus half the sum of its two neighbours.
+
+        The arrays change places after every axis, and the caller keeps count. Several axes in one call need all
+        points in that call: a point's neighbours must have been blurred along the axis before.
+        """
+        for position in range(len(axes)):
+            axis = axes[position]
+            for point in range(start, end):
+                low, high = np.int64(before[axis, point]), np.int64(after[axis, point])
+                if position % 2 == 0:
+                    _blur_row(width, source, target, point, low, high)
+                else:
+                    _blur_row(width, target, source, point, low, high)
 
     @jit
     def slice_(lattice, vertices, weights, alpha, start, end, out):

@@ -143,20 +143,21 @@ def index_kernels(dimension, words):
         return renumbered, all_points[:count], table, numbers
 
     @jit
-    def find_neighbours(points, table, numbers, steps, axis, before, after):
-        """Along one axis, the numbers of the points one step before and after; the count where there is none."""
+    def find_neighbours(points, table, numbers, steps, first_axis, last_axis, before, after):
+        """Along each axis, the numbers of the points one step before and after; the count where there is none."""
         count = points.shape[0]
-        before[:] = count
         key = np.empty(words, np.int64)
-        for number in range(count):
-            for word in range(words):
-                key[word] = points[number, word] + steps[word, axis]
-            slot = _slot_of(key, table, words)
-            if table[slot, 0] == EMPTY:
-                after[number] = count
-            else:
-                after[number] = numbers[slot]
-                before[numbers[slot]] = number
+        for axis in range(first_axis, last_axis):
+            before[axis] = count
+            for number in range(count):
+                for word in range(words):
+                    key[word] = points[number, word] + steps[word, axis]
+                slot = _slot_of(key, table, words)
+                if table[slot, 0] == EMPTY:
+                    after[axis, number] = count
+                else:
+                    after[axis, number] = numbers[slot]
+                    before[axis, numbers[slot]] = number
 
     return index_simplices, insert_points, find_neighbours
 

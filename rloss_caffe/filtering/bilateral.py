@@ -45,7 +45,7 @@ def bilateral_filter(image, values, bi_xy_std, bi_rgb_std, roi=None, out=None, n
     (2, 4, 5)
     """
     features = bilateral_features(image, bi_xy_std, bi_rgb_std)
-    return PermutohedralLattice(features, num_threads).filter(values, roi=roi, out=out)
+    return PermutohedralLattice.passing(features, num_threads).filter(values, roi=roi, out=out)
 
 
 def bilateral_filter_batch(images, values, bi_xy_std, bi_rgb_std, roi=None, out=None, num_threads=None):
@@ -92,8 +92,8 @@ def bilateral_filter_batch(images, values, bi_xy_std, bi_rgb_std, roi=None, out=
 def for_each_image(function, count, num_threads=None):
     """Call ``function(index, threads)`` for every image of a batch with the machine's threads shared well.
 
-    As many images as there are threads run at once, one thread each; those left over run one after the other, with
-    all threads inside the image.
+    As long as there are images for all threads, each thread takes the next image and works on it alone; those left
+    over run one after the other, with all threads inside the image.
 
     Returns
     -------
@@ -102,14 +102,20 @@ def for_each_image(function, count, num_threads=None):
     """
     threads = get_num_threads() if num_threads is None else num_threads
     together = count // threads * threads
+    results = [None] * count
+    waiting = iter(range(together))  # next() of a range iterator is atomic under the GIL
 
     def call(index, inner):
         try:
-            return function(index, inner)
+            results[index] = function(index, inner)
         except ValueError as error:
             raise ValueError(f"image {index} of the batch: {error}") from error
 
-    results = []
-    for start in range(0, together, threads):
-        results += run(call, [(index, 1) for index in range(start, start + threads)])
-    return results + [call(index, threads) for index in range(together, count)]
+    def work():
+        for index in waiting:
+            call(index, 1)
+
+    run(work, [()] * min(threads, together))
+    for index in range(together, count):
+        call(index, threads)
+    return results

@@ -7,6 +7,7 @@ import numpy as np
 
 from rloss_caffe.filtering import _apply, _embed, _index
 from rloss_caffe.filtering._checks import real_array
+from rloss_caffe.filtering._workspace import scratch
 from rloss_caffe.threads import bounds, get_num_threads, run
 
 __all__ = ["PermutohedralLattice"]
@@ -72,6 +73,18 @@ class PermutohedralLattice:
             raise ValueError(f"features are empty: there is no point to filter (shape {np.shape(features)})")
         self._num_threads = num_threads
         self._build(array, compatible)
+
+    @classmethod
+    def passing(cls, features, num_threads=None):
+        """A lattice for one use on this thread, in memory that this thread's next such lattice will overwrite."""
+        lattice = cls.__new__(cls)
+        lattice._allocate = scratch
+        lattice.__init__(features, num_threads)
+        return lattice
+
+    @staticmethod
+    def _allocate(name, shape, dtype):
+        return np.empty(shape, dtype)
 
     @property
     def num_vertices(self):
@@ -143,7 +156,9 @@ class PermutohedralLattice:
         lanes = _embed.LANES
         padded = -(-total // lanes) * lanes
         if padded > count:
-            features = np.concatenate([features, np.zeros((dimension, padded - count), np.float32)], axis=1)
+            unpadded, features = features, scratch("features", (dimension, padded), np.float32)
+            features[:, :count] = unpadded
+            features[:, count:] = 0
 
         scale = _embed.elevation_scales(dimension)
         low, bits = _coordinate_fields(features, scale)
@@ -154,9 +169,9 @@ class PermutohedralLattice:
             words = -(-dimension // 3)
             shift = np.arange(dimension) % -(-dimension // words) * _WIDE_FIELD
             low = np.full(dimension, -(1 << (_WIDE_FIELD - 1)))
-        keys = np.empty((words, padded), np.int64)
-        ranks = np.empty(padded, np.int64)
-        self._weights = np.empty((padded // lanes, dimension + 1, lanes), np.float32)
+        keys = scratch("keys", (words, padded), np.int64)
+        ranks = scratch("ranks", (padded,), np.int64)
+        self._weights = self._allocate("weights", (padded // lanes, dimension + 1, lanes), np.float32)
         self._embed(features, scale, low.astype(np.int32), shift.astype(np.int64), keys, ranks)
         self._index(keys, ranks, _lattice_steps(dimension, words, shift), total)
 
@@ -178,7 +193,7 @@ class PermutohedralLattice:
     def _index(self, keys, ranks, steps, total):
         words, dimension = keys.shape[0], steps.shape[1] - 1
         index_simplices, insert_points, find_neighbours = _index.index_kernels(dimension, words)
-        self._vertices = np.empty((total, dimension + 1), np.int32)
+        self._vertices = self._allocate("vertices", (total, dimension + 1), np.int32)
         bands = bounds(total, self._threads(), _embed.LANES)
 
         def index(start, end):
@@ -195,11 +210,9 @@ class PermutohedralLattice:
         self._before = np.empty((dimension + 1, len(points)), np.int32)
         self._after = np.empty((dimension + 1, len(points)), np.int32)
 
-        def neighbours(first, last):
-            for axis in range(first, last):
-                find_neighbours(points, table, numbers, steps, axis, self._before[axis], self._after[axis])
-
-        run(neighbours, bounds(dimension + 1, self._threads()))
+        tables = points, table, numbers, steps
+        axes = bounds(dimension + 1, self._threads())
+        run(find_neighbours, [(*tables, first, last, self._before, self._after) for first, last in axes])
 
     def _filter_group(self, values, reverse, roi, out):
         if len(values) == 0:
@@ -209,7 +222,8 @@ class PermutohedralLattice:
         bands = bounds(self.num_points, self._threads(), _embed.LANES)
         size = self.num_vertices
         # One lattice a band, so that threads never write the same point; row M stays zero: the absent neighbour.
-        lattices = np.zeros((len(bands), size + 1, width), np.float32)
+        lattices = scratch("lattices", (len(bands), size + 1, width), np.float32)
+        lattices[...] = 0
         run(
             splat,
             [
@@ -220,13 +234,15 @@ class PermutohedralLattice:
         pieces = bounds(size, self._threads() if size * width > _SMALL_BLUR else 1)
         if len(bands) > 1:
             run(_apply.add_bands, [(lattices, start, end) for start, end in pieces])
-        source, target = lattices[0], np.empty((size + 1, width), np.float32)
+        source, target = lattices[0], scratch("blurred", (size + 1, width), np.float32)
         target[size] = 0
-        axes = range(self.dimension + 1)
-        for axis in reversed(axes) if reverse else axes:
-            before, after = self._before[axis], self._after[axis]
-            run(blur, [(source, target, before, after, start, end) for start, end in pieces])
-            source, target = target, source
+        axes = np.arange(self.dimension + 1)
+        axes = axes[::-1].copy() if reverse else axes
+        # With several threads, each axis waits for the one before; alone, one call does them all.
+        for step in [axes] if len(pieces) == 1 else axes.reshape(-1, 1):
+            run(blur, [(source, target, self._before, self._after, step, start, end) for start, end in pieces])
+            if len(step) % 2:
+                source, target = target, source
         alpha = np.float32(1 / (1 + 2.0**-self.dimension))
         run(slice_, [(source, self._vertices, self._weights, alpha, start, end, out) for start, end in bands])
 

@@ -46,6 +46,10 @@ class DenseCRFLoss(Layer):
     BOTTOMS = ("image", "segmentation")
     TOPS = ("loss",)
 
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        self._result = None
+
     def reshape(self, bottom, top):
         image, segmentation = tuple(bottom[0].data.shape), tuple(bottom[1].data.shape)
         for index, shape in enumerate((image, segmentation)):
@@ -67,6 +71,7 @@ class DenseCRFLoss(Layer):
                 parameters.bi_xy_std,
                 parameters.bi_rgb_std,
                 exact_gradient=parameters.exact_gradient,
+                work=None if self._result is None else self._result.filtered,
             )
         except ValueError as error:
             raise self.error(error) from error

@@ -10,7 +10,8 @@ from rloss_caffe.threads import bounds, get_num_threads, run
 
 __all__ = ["dot", "scale_rows"]
 
-_BLOCK = 4096  # pixels summed in single precision lanes before they go into a double
+_BLOCK = 4096  # pixels of one partial sum
+_RUN = 128  # products summed in single precision before they go into a double
 
 
 def dot(a, mask, b, num_threads=None):
@@ -30,7 +31,15 @@ def scale_rows(values, mask, factor, out, num_threads=None):
     run(_scale, [(planes, mask, k, np.float32(factor), start, end, result) for start, end in pieces])
 
 
-@jit(fastmath={"reassoc", "contract"})  # sums may be reordered; NaN and infinity keep their meaning
+@jit(fastmath={"reassoc", "contract", "nsz"})  # sums may be reordered; NaN and infinity keep their meaning
+def _short_dot(a, mask, b):
+    total = np.float32(0)
+    for pixel in range(mask.shape[0]):
+        total += mask[pixel] * a[pixel] * b[pixel]
+    return total
+
+
+@jit
 def _dot(a, mask, b, first_block, last_block, partial):
     for block in range(first_block, last_block):
         start = block * _BLOCK
@@ -38,8 +47,9 @@ def _dot(a, mask, b, first_block, last_block, partial):
         total = 0.0
         for channel in range(a.shape[0]):
             row, other = a[channel], b[channel]
-            for pixel in range(start, end):
-                total += np.float64(mask[pixel] * row[pixel]) * np.float64(other[pixel])
+            for first in range(start, end, _RUN):
+                last = min(first + _RUN, end)
+                total += np.float64(_short_dot(row[first:last], mask[first:last], other[first:last]))
         partial[block] = total
 
 

@@ -36,7 +36,7 @@ def region_of_interest(images):
 
 
 def densecrf_loss(
-    images, segmentations, bi_xy_std=15.0, bi_rgb_std=40.0, roi=None, exact_gradient=False, num_threads=None
+    images, segmentations, bi_xy_std=15.0, bi_rgb_std=40.0, roi=None, exact_gradient=False, num_threads=None, work=None
 ):
     """Value and gradient of the DenseCRF loss.
 
@@ -54,6 +54,9 @@ def densecrf_loss(
         False: the original's -2 A S; True: -(A + A^T) S, the exact derivative of the value (twice the time).
     num_threads : int, optional
         Default `rloss_caffe.get_num_threads()`.
+    work : ndarray, float32, optional
+        Memory for the filtered segmentations, reused if it has their shape: the ``filtered`` of an earlier result
+        that is no longer needed. Fresh memory of this size is slow to get.
 
     Returns
     -------
@@ -84,11 +87,12 @@ def densecrf_loss(
     if not (np.isfinite(roi).all() and (roi >= 0).all()):
         raise ValueError("roi must hold finite values >= 0")
 
-    filtered = np.empty(segmentations.shape, np.float32)  # A S', or half of (A + A^T) S'
+    # A S', or half of (A + A^T) S'
+    filtered = work if work is not None and work.shape == segmentations.shape else np.empty_like(segmentations)
 
     def filter_one(index, threads):
         segmentation, mask, result = segmentations[index], roi[index], filtered[index]
-        lattice = PermutohedralLattice(_features(images[index], bi_xy_std, bi_rgb_std), threads)
+        lattice = PermutohedralLattice.passing(_features(images[index], bi_xy_std, bi_rgb_std), threads)
         lattice.filter(segmentation, roi=mask, out=result)
         value = dot(segmentation, mask, result, threads)
         if not np.isfinite(value):

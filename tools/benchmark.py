@@ -1,0 +1,299 @@
+#!/usr/bin/env python
+"""Measure the lattice and the DenseCRF loss on real photographs, side by side with pydensecrf.
+
+Usage: python tools/benchmark.py [--runs 15] [--json FILE] [--quick]
+
+Every figure is the median of several runs after a warm-up; threads are stated. The photographs are scikit-image's.
+pydensecrf is optional: pip install 'cython<3' wheel, then pip install --no-build-isolation pydensecrf2.
+"""
+
+import argparse
+import itertools
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+import rloss_caffe
+
+MEAN = np.array([104.008, 116.669, 122.675], np.float32)[:, np.newaxis, np.newaxis]  # BGR, as in the experiments
+XY_STD, RGB_STD, CLASSES = 100, 15, 21
+PHOTOS = ["astronaut", "coffee", "chelsea", "rocket"]
+
+
+def photo(name, height, width):
+    """A photograph of scikit-image, BGR minus the mean, (3, height, width)."""
+    from skimage import data, transform
+
+    rgb = transform.resize(getattr(data, name)(), (height, width), anti_aliasing=True)
+    return np.ascontiguousarray((255 * rgb).round().astype(np.float32).transpose(2, 0, 1)[::-1]) - MEAN
+
+
+def probabilities(n, classes, height, width):
+    """Class probabilities that vary smoothly over the image, (n, classes, height, width)."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    phase = np.arange(classes, dtype=np.float32)[:, np.newaxis, np.newaxis]
+    scores = 3 * np.sin(x / (9 + phase) + phase) + 3 * np.cos(y / (11 + phase))
+    scores = np.exp(scores - scores.max(0))
+    return np.repeat((scores / scores.sum(0))[np.newaxis], n, 0).astype(np.float32)
+
+
+def measure(functions, runs):
+    """Medians in milliseconds of several functions, called in turn so that a slow moment of the machine meets all."""
+    for function in functions:
+        function()
+        function()
+    times = [[] for _ in functions]
+    for _ in range(runs):
+        for function, record in zip(functions, times):
+            start = time.perf_counter()
+            function()
+            record.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(record) for record in times]
+
+
+def operations(size, batch, threads):
+    """The timed operations on a batch of photographs: names and functions."""
+    rloss_caffe.set_num_threads(threads)
+    images = np.array([photo(PHOTOS[index % len(PHOTOS)], size, size) for index in range(batch)])
+    values = probabilities(batch, CLASSES, size, size)
+    out = np.empty_like(values)
+    features = [rloss_caffe.bilateral_features(image, XY_STD, RGB_STD) for image in images]
+    lattices = [rloss_caffe.PermutohedralLattice(f) for f in features]
+    loss = rloss_caffe.densecrf_loss(images, values, XY_STD, RGB_STD)
+    bandwidths = {"bi_xy_std": XY_STD, "bi_rgb_std": RGB_STD}
+    return {
+        "build": lambda: [rloss_caffe.PermutohedralLattice(f) for f in features],
+        "filter": lambda: [lattice.filter(v, out=o) for lattice, v, o in zip(lattices, values, out)],
+        "build + filter": lambda: rloss_caffe.bilateral_filter_batch(images, values, XY_STD, RGB_STD, out=out),
+        "loss forward": lambda: rloss_caffe.densecrf_loss(images, values, **bandwidths, work=loss.filtered),
+        "loss backward": lambda: loss.gradient(1e-8, out=out),
+    }
+
+
+def speed_table(runs, sizes):
+    rows = []
+    for size, batch, threads in itertools.product(sizes, (1, 4), (1, 2)):
+        timed = operations(size, batch, threads)
+        row = {"size": size, "batch": batch, "threads": threads}
+        row.update({name: measure([function], runs)[0] for name, function in timed.items()})
+        rows.append(row)
+    return rows
+
+
+def two_threads(rows):
+    """How many times as fast two threads are on the same work."""
+    table = []
+    for one, two in zip(rows[::2], rows[1::2]):
+        row = {"size": one["size"], "batch": one["batch"]}
+        row.update({name: one[name] / two[name] for name in one if name not in ("size", "batch", "threads")})
+        table.append(row)
+    return table
+
+
+def peer_table(runs, sizes):
+    """Lattice and 21-class filter against pydensecrf's kernel set-up and one mean-field step; one thread each."""
+    try:
+        from pydensecrf import densecrf
+    except ImportError:
+        return None
+    rloss_caffe.set_num_threads(1)
+    rows = []
+    for size, name in itertools.product(sizes, PHOTOS):
+        image, values = photo(name, size, size), probabilities(1, CLASSES, size, size)[0]
+        out = np.empty_like(values)
+        rgb = np.ascontiguousarray((image + MEAN).transpose(1, 2, 0).astype(np.uint8))
+        unary = np.ascontiguousarray(-np.log(values.reshape(CLASSES, -1) + 1e-6))
+
+        def ours(image=image, values=values, out=out):
+            rloss_caffe.bilateral_filter(image, values, XY_STD, RGB_STD, out=out)
+
+        def peer(rgb=rgb, unary=unary, size=size):
+            crf = densecrf.DenseCRF2D(size, size, CLASSES)
+            crf.setUnaryEnergy(unary)
+            state = crf.startInference()
+            start = time.perf_counter()
+            crf.addPairwiseBilateral(sxy=XY_STD, srgb=RGB_STD, rgbim=rgb, compat=1)
+            crf.stepInference(*state)
+            return 1e3 * (time.perf_counter() - start)
+
+        peer()
+        ours_times, peer_times = [], []
+        for _ in range(runs):
+            ours_times.append(measure([ours], 1)[0])
+            peer_times.append(peer())  # times itself: its unary set-up and first softmax do not count
+        ours_median, peer_median = statistics.median(ours_times), statistics.median(peer_times)
+        rows.append(
+            {
+                "photo": name,
+                "size": size,
+                "rloss_caffe": ours_median,
+                "pydensecrf": peer_median,
+                "ratio": peer_median / ours_median,
+            }
+        )
+    return rows
+
+
+def growth_tables(runs, megapixels, channels):
+    rloss_caffe.set_num_threads(1)
+    by_size, by_channels = [], []
+    for size in megapixels:
+        side = round((size * 1e6) ** 0.5)
+        image, values = photo("coffee", side, side), probabilities(1, CLASSES, side, side)[0]
+        out = np.empty_like(values)
+        # The bandwidth grows with the image, as for the same scene at a higher resolution.
+        features = rloss_caffe.bilateral_features(image, XY_STD * side / 321, RGB_STD)
+        lattice = rloss_caffe.PermutohedralLattice(features)
+        timed = [
+            lambda f=features: rloss_caffe.PermutohedralLattice(f),
+            lambda lattice=lattice, v=values, o=out: lattice.filter(v, out=o),
+        ]
+        build, apply = measure(timed, max(3, runs // 3))
+        by_size.append(
+            {
+                "megapixels": size,
+                "lattice points": lattice.num_vertices,
+                "build": build,
+                "filter": apply,
+                "ns per pixel": 1e6 * (build + apply) / side**2,
+                "lattice MB": lattice.nbytes / 1e6,
+            }
+        )
+    image = photo("coffee", 321, 321)
+    lattice = rloss_caffe.PermutohedralLattice(rloss_caffe.bilateral_features(image, XY_STD, RGB_STD))
+    for count in channels:
+        values = probabilities(1, count, 321, 321)[0]
+        out = np.empty_like(values)
+        (apply,) = measure([lambda v=values, o=out: lattice.filter(v, out=o)], runs)
+        by_channels.append({"channels": count, "filter": apply, "per channel": apply / count})
+    return by_size, by_channels
+
+
+MEMORY_PROBE = """
+import resource, sys
+sys.path.insert(0, {tools!r})
+import benchmark, numpy as np, rloss_caffe
+rloss_caffe.set_num_threads({threads})
+side = {side}
+benchmark.rloss_caffe.bilateral_filter(np.ones((3, 64, 64)), np.ones((21, 64, 64)), 9, 9)
+image, values = benchmark.photo("coffee", side, side), benchmark.probabilities(1, 21, side, side)[0]
+out = np.zeros_like(values)
+with open("/proc/self/clear_refs", "w") as f:
+    f.write("5")
+peak = lambda: next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM"))
+before = peak()
+lattice = rloss_caffe.PermutohedralLattice(rloss_caffe.bilateral_features(image, 100 * side / 321, 15))
+lattice.filter(values, out=out)
+print(peak() - before, lattice.num_vertices, lattice.nbytes)
+"""
+
+
+def memory_table(sides):
+    """Peak memory above input and output, in a process of its own, beside the formula of the lattice's docstring."""
+    from pathlib import Path
+
+    rows = []
+    for side, threads in itertools.product(sides, (1, 2)):
+        probe = MEMORY_PROBE.format(tools=str(Path(__file__).resolve().parent), side=side, threads=threads)
+        run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+        if run.returncode:
+            print(f"peak memory cannot be measured here: {run.stderr.strip().splitlines()[-1]}")
+            return None
+        kilobytes, points, held = map(int, run.stdout.split())
+        n, d, width = side * side, 5, 24
+        lattice = 8 * n * (d + 1) + 8 * points * (d + 1)
+        building = n * (4 * d + 16) + 4 * n * d
+        filtering = (8 + 4 * (threads - 1)) * (points + 1) * width
+        rows.append(
+            {
+                "side": side,
+                "threads": threads,
+                "lattice points": points,
+                "held MB": held / 1e6,
+                "held, formula": lattice / 1e6,
+                "peak MB": kilobytes * 1024 / 1e6,
+                "peak, formula": (lattice + max(building, filtering)) / 1e6,
+            }
+        )
+    return rows
+
+
+def show(title, rows):
+    print(f"\n{title}\n")
+    if not rows:
+        print("(not measured)")
+        return
+    names = list(rows[0])
+    cells = [[f"{row[name]:.2f}" if isinstance(row[name], float) else str(row[name]) for name in names] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+    print("| " + " | ".join(name.ljust(width) for name, width in zip(names, widths)) + " |")
+    print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    for line in cells:
+        print("| " + " | ".join(cell.rjust(width) for cell, width in zip(line, widths)) + " |")
+
+
+def processor():
+    try:
+        with open("/proc/cpuinfo") as info:
+            return next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown processor"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=15, help="runs a figure, the median counts (default 15)")
+    parser.add_argument("--json", metavar="FILE", help="write all figures as JSON, too")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few runs: does it work?")
+    arguments = parser.parse_args()
+    sizes, megapixels, channels = (321, 513), (0.1, 0.25, 0.5, 1, 2, 4), (1, 2, 4, 8, 16, 21, 32, 64)
+    sides = (321, 1000)
+    if arguments.quick:
+        arguments.runs, sizes, megapixels, channels, sides = 2, (65,), (0.01, 0.02), (1, 21), (65,)
+
+    import numba
+
+    machine = {
+        "processor": processor(),
+        "cpus": rloss_caffe.get_num_threads(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "runs": arguments.runs,
+    }
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    speed = speed_table(arguments.runs, sizes)
+    show(f"Milliseconds, {XY_STD} / {RGB_STD}, {CLASSES} classes", speed)
+    gain = two_threads(speed)
+    show("Two threads: times as fast as one", gain)
+    peer = peer_table(arguments.runs, sizes)
+    if peer is None:
+        print("\npydensecrf is not installed: no comparison (see the head of this file)")
+    else:
+        show("Against pydensecrf, one thread each, milliseconds: lattice + filter, kernel set-up + one step", peer)
+    by_size, by_channels = growth_tables(arguments.runs, megapixels, channels)
+    show("Growth with the image, one thread, milliseconds", by_size)
+    show("Growth with the channels, 321 x 321, one thread, milliseconds", by_channels)
+    memory = memory_table(sides)
+    show("Memory above input and output", memory)
+    if arguments.json:
+        figures = {
+            "machine": machine,
+            "speed": speed,
+            "two_threads": gain,
+            "pydensecrf": peer,
+            "by_size": by_size,
+            "by_channels": by_channels,
+            "memory": memory,
+        }
+        with open(arguments.json, "w") as file:
+            json.dump(figures, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
