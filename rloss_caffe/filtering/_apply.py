@@ -27,7 +27,7 @@ _I64 = ir.IntType(64)
 def apply_kernels(n_vertices, width):
     """The kernels ``(splat, blur, slice_)`` for a lattice of `n_vertices` a simplex and rows of `width` channels."""
 
-    @jit
+    @jit(special=(n_vertices, width))
     def splat(values, roi, vertices, weights, start, end, lattice):
         """Add the pixels ``start .. end`` of ``values`` (channels, n), times ``roi`` if not empty, to ``lattice``."""
         masked = roi.shape[0] > 0
@@ -52,7 +52,7 @@ def apply_kernels(n_vertices, width):
                     weight = weights[block, r, lane + offset] * amount
                     _add_row(width, lattice, np.int64(vertices[pixel, r]), tile, offset, weight)
 
-    @jit
+    @jit(special=(n_vertices, width))
     def blur(source, target, before, after, axes, start, end):
         """Along each of the axes in turn: every point of ``start .. end`` plus half the sum of its two neighbours.
 
@@ -68,7 +68,7 @@ def apply_kernels(n_vertices, width):
                 else:
                     _blur_row(width, target, source, point, low, high)
 
-    @jit
+    @jit(special=(n_vertices, width))
     def slice_(lattice, vertices, weights, alpha, start, end, out):
         """Interpolate the pixels ``start .. end`` of ``out`` (channels, n) from the lattice."""
         tile = np.empty((TILE, width), np.float32)

@@ -29,7 +29,7 @@ _I64 = ir.IntType(64)
 def embed_kernel(dimension, words):
     """The kernel for features of `dimension` and keys of `words` 64-bit words."""
 
-    @jit
+    @jit(special=(dimension, words))
     def embed(features, first, last, scale, low, shift, keys, ranks, weights, extreme):
         for block in range(first, last):
             _embed_lanes(dimension, words, features, block, scale, low, shift, keys, ranks, weights, extreme)

@@ -62,7 +62,7 @@ def index_kernels(dimension, words):
     """The kernels ``(index_simplices, insert_points, find_neighbours)`` for keys of that shape."""
     n_vertices = dimension + 1
 
-    @jit
+    @jit(special=(dimension, words))
     def index_simplices(keys, ranks, steps, start, end, capacity, vertices):
         """Number the vertices of the pixels ``start .. end`` in the order they are met.
 
@@ -118,7 +118,7 @@ def index_kernels(dimension, words):
                 vertices[pixel, r] = numbers[slot]
         return points[:count], table, numbers
 
-    @jit
+    @jit(special=(dimension, words))
     def insert_points(more, points, table, numbers):
         """Add the keys ``more`` to a lattice; returns their numbers there and the lattice's grown arrays."""
         count = points.shape[0]
@@ -142,7 +142,7 @@ def index_kernels(dimension, words):
             renumbered[number] = numbers[slot]
         return renumbered, all_points[:count], table, numbers
 
-    @jit
+    @jit(special=(dimension, words))
     def find_neighbours(points, table, numbers, steps, first_axis, last_axis, before, after):
         """Along each axis, the numbers of the points one step before and after; the count where there is none."""
         count = points.shape[0]

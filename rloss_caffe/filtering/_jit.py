@@ -5,10 +5,17 @@ import numba
 __all__ = ["jit"]
 
 
-def jit(function=None, **options):
-    """``numba.njit`` with the package's options; without a disk cache where no folder for it can be written."""
+def jit(function=None, special=(), **options):
+    """``numba.njit`` with the package's options; without a disk cache where no folder for it can be written.
+
+    A kernel that is made several times, for several constants in its closure, must give them as ``special``: they
+    become part of its name. Numba names compiled code by the function's name and a counter of the process, so that two
+    specialisations of one name, cached by two processes, would meet as one symbol in a third.
+    """
     if function is None:
-        return lambda function: jit(function, **options)
+        return lambda function: jit(function, special, **options)
+    if special:
+        function.__qualname__ = "_".join([function.__qualname__, *map(str, special)])
     try:
         return numba.njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:  # Numba's "no locator available": neither beside the file nor in the user's cache
