@@ -16,7 +16,7 @@ with open(os.path.join(HERE, "README.md"), encoding="utf-8") as readme:
 CAFFE_WHEEL = "python_version < '3.10' and sys_platform == 'linux' and platform_machine == 'x86_64'"
 
 IMAGES = ["opencv-python-headless", "pillow"]
-PICTURES = ["matplotlib", "pillow"]
+PICTURES = ["matplotlib>=3.7", "pillow", "scikit-image", "tqdm"]
 
 setup(
     name="rloss_caffe",

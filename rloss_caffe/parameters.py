@@ -242,7 +242,12 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader that knows ``1e-8`` and ``None`` and refuses repeated names."""
 
     def construct_mapping(self, node, deep=False):
-        return _unique([(self.construct_object(key, deep=True), self.construct_object(value, deep=True)) for key, value in node.value])
+        return _unique(
+            [
+                (self.construct_object(key, deep=True), self.construct_object(value, deep=True))
+                for key, value in node.value
+            ]
+        )
 
 
 def _construct_map(loader, node):

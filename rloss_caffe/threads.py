@@ -47,7 +47,9 @@ def set_num_threads(num_threads):
         `num_threads` is not a whole number >= 1.
     """
     global _num_threads
-    if num_threads is not None and (isinstance(num_threads, bool) or int(num_threads) != num_threads or num_threads < 1):
+    if num_threads is not None and (
+        isinstance(num_threads, bool) or int(num_threads) != num_threads or num_threads < 1
+    ):
         raise ValueError(f"num_threads must be a whole number >= 1 or None, found {num_threads!r}")
     _num_threads = None if num_threads is None else int(num_threads)
 

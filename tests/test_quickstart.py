@@ -1,0 +1,74 @@
+"""The quickstart: its labels are honest, its nets are up to date, and a short run does everything a long one does."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+Image = pytest.importorskip("PIL.Image", reason="the quickstart reads pictures with Pillow")
+FOLDER = ROOT / "exper" / "quickstart"
+NAMES = sorted(path.stem for path in (FOLDER / "labels" / "masks").glob("*.png"))
+
+
+def label(kind, name):
+    return np.array(Image.open(FOLDER / "labels" / kind / f"{name}.png"))
+
+
+def test_there_are_labels():
+    assert len(NAMES) >= 4
+    assert sorted(path.stem for path in (FOLDER / "labels" / "scribbles").glob("*.png")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scribbles_are_thin_and_agree_with_the_masks(name):
+    scribbles, mask = label("scribbles", name), label("masks", name)
+    drawn = scribbles != 255
+    assert 0.02 <= drawn.mean() <= 0.04
+    np.testing.assert_array_equal(scribbles[drawn], mask[drawn])
+    assert set(np.unique(mask)) - {255} == set(np.unique(scribbles)) - {255}  # every class has a stroke
+    assert len(np.unique(mask)) >= 3 and mask.max() == 255 and mask[mask < 255].max() < 5
+
+
+def test_every_class_occurs():
+    values = set().union(*(np.unique(label("masks", name)).tolist() for name in NAMES))
+    assert values == {0, 1, 2, 3, 4, 255}
+
+
+def test_nets_are_up_to_date(tmp_path):
+    pytest.importorskip("caffe", reason="NetSpec needs pycaffe")
+    for path in FOLDER.glob("*.py"):
+        (tmp_path / path.name).write_text(path.read_text())
+    subprocess.run([sys.executable, "net.py"], cwd=tmp_path, check=True, capture_output=True)
+    written = sorted(tmp_path.glob("*.prototxt"))
+    assert [path.name for path in written] == sorted(path.name for path in FOLDER.glob("*.prototxt"))
+    for path in written:
+        assert path.read_text() == (FOLDER / path.name).read_text(), f"{path.name}: run net.py again"
+
+
+def test_short_run(tmp_path):
+    pytest.importorskip("caffe", reason="the quickstart trains in Caffe")
+    pytest.importorskip("skimage", reason="the photographs come with scikit-image")
+    pytest.importorskip("matplotlib", reason="the pictures are drawn with matplotlib")
+    pytest.importorskip("tqdm", reason="the progress is shown by tqdm")
+    command = [sys.executable, str(FOLDER / "run.py"), "--quick", "--output", str(tmp_path / "out")]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    tables = run.stdout[run.stdout.index("IoU in %") :]
+    scores = re.findall(r"^(phase one|phase two|control|full supervision).*?(\d+\.\d)", tables, re.MULTILINE)
+    assert len(scores) == 8  # four trainings, in two tables
+    assert "points over phase one" in run.stdout
+    for name in NAMES:
+        width, height = Image.open(tmp_path / "out" / f"{name}.png").size
+        assert width == 1200 and height > 600
+
+
+def test_failure_is_one_clear_line(tmp_path):
+    pytest.importorskip("caffe", reason="the quickstart trains in Caffe")
+    (tmp_path / "file").write_text("in the way")
+    command = [sys.executable, str(FOLDER / "run.py"), "--quick", "--output", str(tmp_path / "file")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode != 0
+    assert re.fullmatch(r"quickstart failed: FileExistsError: .*\n", run.stderr)
