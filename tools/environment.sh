@@ -67,7 +67,7 @@ make_environment() {
     "$python" -m venv $option "$folder" || die "$python could not make an environment in $folder"
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade pip \
         || die "pip could not reach a package index; is there a network, or a proxy to set?"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -e "$ROOT[$extras]" \
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -e "${ROOT}[$extras]" \
         || die "the packages could not be installed; pip's message above says why"
     printf '%s\n' "$stamp" >"$folder/rloss_caffe.stamp"
 }
