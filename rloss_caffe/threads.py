@@ -5,6 +5,7 @@ threads at once and kills the process when it is, and two nets in two threads ar
 Python threads has no such limit, needs no OpenMP or TBB library, and works the same everywhere.
 """
 
+import numbers
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -47,11 +48,12 @@ def set_num_threads(num_threads):
         `num_threads` is not a whole number >= 1.
     """
     global _num_threads
-    if num_threads is not None and (
-        isinstance(num_threads, bool) or int(num_threads) != num_threads or num_threads < 1
-    ):
-        raise ValueError(f"num_threads must be a whole number >= 1 or None, found {num_threads!r}")
-    _num_threads = None if num_threads is None else int(num_threads)
+    if num_threads is not None:
+        whole = isinstance(num_threads, numbers.Integral) and not isinstance(num_threads, bool)
+        if not whole or num_threads < 1:
+            raise ValueError(f"num_threads must be a whole number >= 1 or None, found {num_threads!r}")
+        num_threads = int(num_threads)
+    _num_threads = num_threads
 
 
 def bounds(length, parts, multiple=1):

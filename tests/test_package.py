@@ -1,0 +1,51 @@
+"""The package as an importer sees it."""
+
+import subprocess
+import sys
+
+import rloss_caffe
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_importing_is_light():
+    """Neither Caffe nor Numba is loaded, so nothing compiles and nothing takes long."""
+    loaded = python("import sys, rloss_caffe; print(*sys.modules)").split()
+    assert "rloss_caffe" in loaded
+    assert not {"caffe", "numba", "llvmlite", "scipy"} & set(loaded)
+
+
+def test_filters_and_losses_need_no_caffe():
+    code = "import sys; sys.modules['caffe'] = None; import rloss_caffe; print(rloss_caffe.densecrf_loss.__name__)"
+    assert python(code) == "densecrf_loss\n"
+
+
+def test_layers_say_what_they_miss():
+    code = (
+        "import sys; sys.modules['caffe'] = None\ntry:\n import rloss_caffe.layers\nexcept ImportError as e: print(e)"
+    )
+    assert "need pycaffe" in python(code) and "doctor" in python(code)
+
+
+def test_public_names_exist():
+    for name in rloss_caffe.__all__:
+        assert getattr(rloss_caffe, name) is not None
+    assert set(rloss_caffe.__all__) <= set(dir(rloss_caffe))
+    try:
+        rloss_caffe.nothing
+    except AttributeError as error:
+        assert "no attribute 'nothing'" in str(error)
+
+
+def test_version():
+    command = [sys.executable, "-m", "rloss_caffe", "--version"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert output == f"rloss-caffe {rloss_caffe.__version__}\n"
+
+
+def test_unknown_command_is_refused():
+    command = [sys.executable, "-m", "rloss_caffe", "fly"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "invalid choice: 'fly'" in done.stderr and "doctor" in done.stderr

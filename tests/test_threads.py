@@ -1,0 +1,91 @@
+"""The package's own threads."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from rloss_caffe import get_num_threads, set_num_threads
+from rloss_caffe.threads import bounds, run
+
+
+@pytest.fixture(autouse=True)
+def default_threads(monkeypatch):
+    monkeypatch.delenv("RLOSS_NUM_THREADS", raising=False)
+    set_num_threads(None)
+    yield
+    set_num_threads(None)
+
+
+def test_number_of_threads(monkeypatch):
+    assert get_num_threads() >= 1
+    monkeypatch.setenv("RLOSS_NUM_THREADS", "7")
+    assert get_num_threads() == 7
+    set_num_threads(3)
+    assert get_num_threads() == 3
+    set_num_threads(None)
+    assert get_num_threads() == 7
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5, True, "two", float("nan")])
+def test_bad_numbers_are_refused(bad):
+    with pytest.raises(ValueError, match="num_threads must be a whole number >= 1"):
+        set_num_threads(bad)
+
+
+@pytest.mark.parametrize("bad", ["0", "-2", "many", "1.5"])
+def test_bad_environment_is_refused(monkeypatch, bad):
+    monkeypatch.setenv("RLOSS_NUM_THREADS", bad)
+    with pytest.raises(ValueError, match="RLOSS_NUM_THREADS must be"):
+        get_num_threads()
+
+
+@pytest.mark.parametrize("length", [0, 1, 15, 16, 17, 100, 1000])
+@pytest.mark.parametrize("parts", [1, 2, 3, 40])
+@pytest.mark.parametrize("multiple", [1, 16])
+def test_bounds_cover_everything_once(length, parts, multiple):
+    pieces = bounds(length, parts, multiple)
+    assert [n for start, end in pieces for n in range(start, end)] == list(range(length))
+    assert len(pieces) <= parts and all(start % multiple == 0 and end > start for start, end in pieces)
+
+
+def test_results_keep_their_order_and_threads_differ():
+    barrier = threading.Barrier(4)
+
+    def task(number):
+        barrier.wait(timeout=30)  # only passes if all four run at once
+        return number, threading.get_ident()
+
+    results = run(task, [(number,) for number in range(4)])
+    assert [number for number, _ in results] == [0, 1, 2, 3]
+    assert len({thread for _, thread in results}) == 4
+
+
+def test_an_exception_is_raised_after_all_tasks_have_ended():
+    ended = []
+
+    def task(number):
+        if number == 1:
+            raise ValueError("the second")
+        ended.append(number)
+
+    with pytest.raises(ValueError, match="the second"):
+        run(task, [(number,) for number in range(5)])
+    assert sorted(ended) == [0, 2, 3, 4]
+    assert run(task, []) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_gets_threads_of_its_own():
+    code = """
+import os
+from rloss_caffe.threads import run
+run(lambda n: n, [(n,) for n in range(3)])
+child = os.fork()
+if child == 0:
+    os._exit(0 if run(lambda n: n, [(n,) for n in range(3)]) == [0, 1, 2] else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
