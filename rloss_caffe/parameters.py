@@ -194,10 +194,8 @@ _CONVERTERS = {"float": _to_float, "int": _to_int, "bool": _to_bool, "string": _
 def _parse(text):
     if not isinstance(text, str):
         raise ValueError(f"expected text, found {type(text).__name__}")
-    if text.lstrip().startswith("{"):
-        mapping = _parse_braces(text)
-    else:
-        mapping = yaml.load(text, _Loader)  # a SafeLoader: plain data only
+    # _Loader is a SafeLoader: plain data only
+    mapping = _parse_braces(text) if text.lstrip().startswith("{") else yaml.load(text, _Loader)
     if mapping is None:
         return {}
     if not isinstance(mapping, dict):

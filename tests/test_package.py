@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import rloss_caffe
 
 
@@ -23,20 +25,18 @@ def test_filters_and_losses_need_no_caffe():
 
 
 def test_layers_say_what_they_miss():
-    code = (
-        "import sys; sys.modules['caffe'] = None\ntry:\n import rloss_caffe.layers\nexcept ImportError as e: print(e)"
-    )
-    assert "need pycaffe" in python(code) and "doctor" in python(code)
+    code = "import sys; sys.modules['caffe'] = None; import rloss_caffe.layers"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    message = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "need pycaffe" in message and "doctor" in message
 
 
 def test_public_names_exist():
     for name in rloss_caffe.__all__:
         assert getattr(rloss_caffe, name) is not None
     assert set(rloss_caffe.__all__) <= set(dir(rloss_caffe))
-    try:
-        rloss_caffe.nothing
-    except AttributeError as error:
-        assert "no attribute 'nothing'" in str(error)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        rloss_caffe.nothing  # noqa: B018
 
 
 def test_version():
