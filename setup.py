@@ -41,7 +41,6 @@ setup(
     },
     entry_points={"console_scripts": ["rloss-caffe = rloss_caffe.commands:main"]},
     classifiers=[
-        "License :: OSI Approved :: MIT License",
         "Operating System :: OS Independent",
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Image Recognition",
