@@ -207,7 +207,7 @@ def memory_table(sides):
         kilobytes, points, held = map(int, run.stdout.split())
         n, d, width = side * side, 5, 24
         lattice = 8 * n * (d + 1) + 8 * points * (d + 1)
-        building = n * (4 * d + 16) + 4 * n * d
+        building = 2 * 4 * n * d  # the features, and their padded copy
         filtering = (8 + 4 * (threads - 1)) * (points + 1) * width
         rows.append(
             {

@@ -3,8 +3,6 @@
 On the lattice the channels of a point lie together, padded to a whole number of SIMD vectors, and their number is
 known to the compiler: the kernels are made once for every such width. The values outside are planar, as in Caffe's
 blobs; they are transposed eight pixels at a time, in registers, on their way in and out: memory is touched once.
-
-Numba's cache watches only the file a kernel is in: everything that is compiled stands in this file.
 """
 
 from functools import lru_cache

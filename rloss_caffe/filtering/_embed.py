@@ -1,4 +1,4 @@
-"""Kernel: from features to simplices, sixteen pixels at a time (Adams et al. 2010, section 3.1).
+"""Generated code: from features to simplices, sixteen pixels at a time (Adams et al. 2010, section 3.1).
 
 Every pixel's feature vector is elevated into the hyperplane of d + 1 coordinates that sum to zero; the enclosing
 simplex is found by rounding and ranking, and the barycentric weights follow from the ranks.
@@ -6,35 +6,17 @@ simplex is found by rounding and ranking, and the barycentric weights follow fro
 The arithmetic is single precision with one rounding an operation, in a fixed order, because a different rounding or
 tie puts a pixel into another simplex and that changes the result visibly. So the vector code is generated explicitly,
 with no fast-math flag anywhere; it is not left to a vectoriser that might reassociate or fuse.
-
-Numba's cache watches only the file a kernel is in: everything that is compiled stands in this file.
 """
-
-from functools import lru_cache
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from rloss_caffe.filtering._jit import jit
-
 LANES = 16  # pixels embedded together
 
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
-
-
-@lru_cache(maxsize=None)
-def embed_kernel(dimension, words):
-    """The kernel for features of `dimension` and keys of `words` 64-bit words."""
-
-    @jit(special=(dimension, words))
-    def embed(features, first, last, scale, low, shift, keys, ranks, weights, extreme):
-        for block in range(first, last):
-            _embed_lanes(dimension, words, features, block, scale, low, shift, keys, ranks, weights, extreme)
-
-    return embed
 
 
 def elevation_scales(dimension):
@@ -45,10 +27,10 @@ def elevation_scales(dimension):
 
 
 @intrinsic(prefer_literal=True)
-def _embed_lanes(typing_context, dimension, words, features, block, scale, low, shift, keys, ranks, weights, extreme):
+def embed_lanes(typing_context, dimension, words, features, block, scale, low, shift, keys, ranks, weights, extreme):
     """Embed the sixteen pixels of one block.
 
-    features (d, n), keys (words, n), ranks (n,), weights (blocks, d + 1, 16), extreme (16,); n a multiple of 16.
+    features (d, n) with n a multiple of 16, keys (words, 16), ranks (16,), weights (blocks, d + 1, 16), extreme (16,).
     A key packs the first d coordinates of the simplex's remainder-0 vertex, each minus ``low``, shifted by ``shift``;
     several words share them evenly. ``ranks`` packs four bits a coordinate. ``extreme``: the largest |coordinate|.
     """
@@ -148,11 +130,11 @@ def _embed_lanes(typing_context, dimension, words, features, block, scale, low, 
             largest = builder.select(builder.fcmp_ordered(">", size, largest), size, largest)
         extreme.store_vector([0], largest)
         for word in range(n_words):
-            keys.store_vector([word, offset], packed[word])
+            keys.store_vector([word, 0], packed[word])
         code = ir.Constant(longs, [0] * LANES)
         for i in range(d + 1):
             code = builder.add(code, builder.shl(builder.zext(rank[i], longs), ir.Constant(longs, [4 * i] * LANES)))
-        ranks.store_vector([offset], code)
+        ranks.store_vector([0], code)
         return context.get_dummy_value()
 
     return types.void(dimension, words, features, block, scale, low, shift, keys, ranks, weights, extreme), generate

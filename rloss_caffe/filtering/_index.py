@@ -1,10 +1,8 @@
-"""Kernels: from simplex keys to numbered lattice points and their neighbours, by hashing (Adams et al. 2010, 3.1).
+"""Kernels: from features to numbered lattice points and their neighbours, by hashing (Adams et al. 2010, 3.1).
 
 A key holds the first d coordinates of a lattice point in bit fields of one or more 64-bit words. The fields never
 overflow into each other, so that a step along lattice axis j is the addition of one constant, ``steps[:, j]``, to the
 key. The d + 1 vertices of a simplex are such steps, taken in the order of the ranks.
-
-Numba's cache watches only the file a kernel is in: everything that is compiled stands in this file.
 """
 
 from functools import lru_cache
@@ -12,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 
+from rloss_caffe.filtering._embed import LANES, embed_lanes
 from rloss_caffe.filtering._jit import jit
 
 EMPTY = -1  # no key: the fields leave the sign bit of the first word unused
@@ -63,59 +62,70 @@ def index_kernels(dimension, words):
     n_vertices = dimension + 1
 
     @jit(special=(dimension, words))
-    def index_simplices(keys, ranks, steps, start, end, capacity, vertices):
-        """Number the vertices of the pixels ``start .. end`` in the order they are met.
+    def index_simplices(features, scale, low, shift, steps, first, last, total, capacity, weights, vertices, extreme):
+        """Embed the blocks ``first .. last`` of sixteen pixels and number their vertices in the order they are met.
 
-        Writes ``vertices`` (n, d + 1) and returns the points' keys (count, words), their table and its numbers.
-        Neighbouring pixels often share a simplex: one that was met before is copied, not looked up vertex by vertex.
+        Writes ``weights`` (blocks, d + 1, 16), ``vertices`` (total, d + 1) and ``extreme`` (16,), and returns the
+        points' keys (count, words), their table and its numbers. Neighbouring pixels often share a simplex: one that
+        was met before is copied, not looked up vertex by vertex.
         """
         table = np.full((capacity, words), EMPTY, np.int64)
         numbers = np.empty(capacity, np.int32)
         points = np.empty((capacity // 2, words), np.int64)
         count = 0
-        remembered = 1024  # direct-mapped memory of simplices: the last pixel seen in each slot
-        while remembered < (end - start) // 4 and remembered < 65536:
+        remembered = 1024  # direct-mapped memory of simplices: the last pixel seen in each slot, its key and ranks
+        while remembered < (last - first) * LANES // 4 and remembered < 65536:
             remembered *= 2
         memory = np.full(remembered, -1, np.int32)
+        memory_keys = np.empty((remembered, words), np.int64)
+        memory_ranks = np.empty(remembered, np.int64)
+        keys = np.empty((words, LANES), np.int64)
+        ranks = np.empty(LANES, np.int64)
         key = np.empty(words, np.int64)
         axis_of_rank = np.empty(n_vertices, np.int64)
 
-        for pixel in range(start, end):
-            code = ranks[pixel]
-            mixed = np.uint64(code) * _MIXER
-            for word in range(words):
-                mixed = (mixed ^ np.uint64(keys[word, pixel])) * _MULTIPLIER
-            slot = np.int64(mixed >> np.uint64(32)) & np.int64(remembered - 1)
-            seen = np.int64(memory[slot])
-            if seen >= 0:
-                same = ranks[seen] == code
+        for block in range(first, last):
+            embed_lanes(dimension, words, features, block, scale, low, shift, keys, ranks, weights, extreme)
+            for lane in range(min(LANES, total - block * LANES)):
+                pixel = block * LANES + lane
+                code = ranks[lane]
+                mixed = np.uint64(code) * _MIXER
                 for word in range(words):
-                    same = same and keys[word, seen] == keys[word, pixel]
-                if same:
-                    for r in range(n_vertices):
-                        vertices[pixel, r] = vertices[seen, r]
-                    continue
-            memory[slot] = pixel
+                    mixed = (mixed ^ np.uint64(keys[word, lane])) * _MULTIPLIER
+                slot = np.int64(mixed >> np.uint64(32)) & np.int64(remembered - 1)
+                seen = np.int64(memory[slot])
+                if seen >= 0:
+                    same = memory_ranks[slot] == code
+                    for word in range(words):
+                        same = same and memory_keys[slot, word] == keys[word, lane]
+                    if same:
+                        for r in range(n_vertices):
+                            vertices[pixel, r] = vertices[seen, r]
+                        continue
+                memory[slot] = pixel
+                memory_ranks[slot] = code
+                for word in range(words):
+                    memory_keys[slot, word] = keys[word, lane]
 
-            if 2 * (count + n_vertices) > table.shape[0]:
-                points, table, numbers = _grow(points, count, table, numbers, words)
-            for i in range(n_vertices):
-                axis_of_rank[(code >> (4 * i)) & 15] = i
-            for word in range(words):
-                key[word] = keys[word, pixel]
-            for r in range(n_vertices):
-                if r > 0:  # vertex r: one more step along the axis with the r-th largest rank
-                    axis = axis_of_rank[n_vertices - r]
-                    for word in range(words):
-                        key[word] += steps[word, axis]
-                slot = _slot_of(key, table, words)
-                if table[slot, 0] == EMPTY:
-                    for word in range(words):
-                        table[slot, word] = key[word]
-                        points[count, word] = key[word]
-                    numbers[slot] = count
-                    count += 1
-                vertices[pixel, r] = numbers[slot]
+                if 2 * (count + n_vertices) > table.shape[0]:
+                    points, table, numbers = _grow(points, count, table, numbers, words)
+                for i in range(n_vertices):
+                    axis_of_rank[(code >> (4 * i)) & 15] = i
+                for word in range(words):
+                    key[word] = keys[word, lane]
+                for r in range(n_vertices):
+                    if r > 0:  # vertex r: one more step along the axis with the r-th largest rank
+                        axis = axis_of_rank[n_vertices - r]
+                        for word in range(words):
+                            key[word] += steps[word, axis]
+                    slot = _slot_of(key, table, words)
+                    if table[slot, 0] == EMPTY:
+                        for word in range(words):
+                            table[slot, word] = key[word]
+                            points[count, word] = key[word]
+                        numbers[slot] = count
+                        count += 1
+                    vertices[pixel, r] = numbers[slot]
         return points[:count], table, numbers
 
     @jit(special=(dimension, words))

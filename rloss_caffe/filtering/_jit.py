@@ -1,8 +1,15 @@
 """How kernels are compiled: lazily, cached on disk, with the GIL released."""
 
+import zlib
+from pathlib import Path
+
 import numba
 
 __all__ = ["jit"]
+
+# Numba's cache looks at the time of the file a kernel is in, not at the other files whose code goes into it. With this
+# in every name, a change of any kernel file makes all of them new.
+_SOURCES = f"{zlib.crc32(b''.join(path.read_bytes() for path in sorted(Path(__file__).parent.glob('_*.py')))):08x}"
 
 
 def jit(function=None, special=(), **options):
@@ -14,8 +21,7 @@ def jit(function=None, special=(), **options):
     """
     if function is None:
         return lambda function: jit(function, special, **options)
-    if special:
-        function.__qualname__ = "_".join([function.__qualname__, *map(str, special)])
+    function.__qualname__ = "_".join([function.__qualname__, *map(str, special), _SOURCES])
     try:
         return numba.njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:  # Numba's "no locator available": neither beside the file nor in the user's cache

@@ -45,7 +45,7 @@ def bilateral_filter(image, values, bi_xy_std, bi_rgb_std, roi=None, out=None, n
     (2, 4, 5)
     """
     features = bilateral_features(image, bi_xy_std, bi_rgb_std)
-    return PermutohedralLattice.passing(features, num_threads).filter(values, roi=roi, out=out)
+    return PermutohedralLattice(features, num_threads).filter(values, roi=roi, out=out)
 
 
 def bilateral_filter_batch(images, values, bi_xy_std, bi_rgb_std, roi=None, out=None, num_threads=None):

@@ -7,7 +7,6 @@ import numpy as np
 
 from rloss_caffe.filtering import _apply, _embed, _index
 from rloss_caffe.filtering._checks import real_array
-from rloss_caffe.filtering._workspace import scratch
 from rloss_caffe.threads import bounds, get_num_threads, run
 
 __all__ = ["PermutohedralLattice"]
@@ -55,7 +54,7 @@ class PermutohedralLattice:
 
     Notes
     -----
-    Building needs ``n (4 d + 16)`` bytes more for a moment, and filtering ``8 (M + 1) W`` bytes, with W the channels
+    Building needs up to ``4 n d`` bytes more for a moment, and filtering ``8 (M + 1) W`` bytes, with W the channels
     padded to 1, 4, 8, 16, 24 or 32 (more channels are filtered in groups of 32), plus ``4 (M + 1) W`` for each thread
     beyond the first. A lattice may be used by several Python threads at once.
     """
@@ -73,18 +72,6 @@ class PermutohedralLattice:
             raise ValueError(f"features are empty: there is no point to filter (shape {np.shape(features)})")
         self._num_threads = num_threads
         self._build(array, compatible)
-
-    @classmethod
-    def passing(cls, features, num_threads=None):
-        """A lattice for one use on this thread, in memory that this thread's next such lattice will overwrite."""
-        lattice = cls.__new__(cls)
-        lattice._allocate = scratch
-        lattice.__init__(features, num_threads)
-        return lattice
-
-    @staticmethod
-    def _allocate(name, shape, dtype):
-        return np.empty(shape, dtype)
 
     @property
     def num_vertices(self):
@@ -156,9 +143,7 @@ class PermutohedralLattice:
         lanes = _embed.LANES
         padded = -(-total // lanes) * lanes
         if padded > count:
-            unpadded, features = features, scratch("features", (dimension, padded), np.float32)
-            features[:, :count] = unpadded
-            features[:, count:] = 0
+            features = np.concatenate([features, np.zeros((dimension, padded - count), np.float32)], axis=1)
 
         scale = _embed.elevation_scales(dimension)
         low, bits = _coordinate_fields(features, scale)
@@ -169,42 +154,32 @@ class PermutohedralLattice:
             words = -(-dimension // 3)
             shift = np.arange(dimension) % -(-dimension // words) * _WIDE_FIELD
             low = np.full(dimension, -(1 << (_WIDE_FIELD - 1)))
-        keys = scratch("keys", (words, padded), np.int64)
-        ranks = scratch("ranks", (padded,), np.int64)
-        self._weights = self._allocate("weights", (padded // lanes, dimension + 1, lanes), np.float32)
-        self._embed(features, scale, low.astype(np.int32), shift.astype(np.int64), keys, ranks)
-        self._index(keys, ranks, _lattice_steps(dimension, words, shift), total)
+        self._weights = np.empty((padded // lanes, dimension + 1, lanes), np.float32)
+        self._vertices = np.empty((total, dimension + 1), np.int32)
+        embedding = features, scale, low.astype(np.int32), shift.astype(np.int64)
+        self._index(embedding, _lattice_steps(dimension, words, shift))
 
-    def _embed(self, features, scale, low, shift, keys, ranks):
-        kernel = _embed.embed_kernel(features.shape[0], keys.shape[0])
-
-        def embed(first, last):
-            extreme = np.zeros(_embed.LANES, np.float32)
-            kernel(features, first, last, scale, low, shift, keys, ranks, self._weights, extreme)
-            return extreme.max()
-
-        largest = max(run(embed, bounds(len(self._weights), self._threads())))
-        if largest > MAX_COORDINATE - features.shape[0] - 1:
-            raise ValueError(
-                f"the features reach coordinate {largest:.0f} on the lattice, whose range is +-{MAX_COORDINATE}: "
-                "larger bandwidths or a smaller range of the image's values are needed"
-            )
-
-    def _index(self, keys, ranks, steps, total):
-        words, dimension = keys.shape[0], steps.shape[1] - 1
+    def _index(self, embedding, steps):
+        words, dimension = steps.shape[0], steps.shape[1] - 1
         index_simplices, insert_points, find_neighbours = _index.index_kernels(dimension, words)
-        self._vertices = self._allocate("vertices", (total, dimension + 1), np.int32)
-        bands = bounds(total, self._threads(), _embed.LANES)
+        total, lanes = len(self._vertices), _embed.LANES
+        bands = bounds(len(self._weights), self._threads())
 
-        def index(start, end):
-            capacity = 1 << max(6, min(15, (2 * (end - start) * (dimension + 1)).bit_length()))
-            return index_simplices(keys, ranks, steps, start, end, capacity, self._vertices)
+        def index(first, last):
+            capacity = 1 << max(6, min(15, (2 * (last - first) * lanes * (dimension + 1)).bit_length()))
+            extreme = np.zeros(lanes, np.float32)
+            result = index_simplices(
+                *embedding, steps, first, last, total, capacity, self._weights, self._vertices, extreme
+            )
+            return (extreme.max(), *result)
 
-        (points, table, numbers), *others = run(index, [*bands])
+        results = run(index, bands)
+        _check_range(max(extreme for extreme, *_ in results), dimension)
+        _, points, table, numbers = results[0]
         renumbering = []
-        for (start, end), (more, _, _) in zip(bands[1:], others):
+        for (first, last), (_, more, _, _) in zip(bands[1:], results[1:]):
             renumbered, points, table, numbers = insert_points(more, points, table, numbers)
-            renumbering.append((self._vertices, start, end, renumbered))
+            renumbering.append((self._vertices, first * lanes, min(last * lanes, total), renumbered))
         run(_index.renumber, renumbering)
 
         self._before = np.empty((dimension + 1, len(points)), np.int32)
@@ -222,8 +197,7 @@ class PermutohedralLattice:
         bands = bounds(self.num_points, self._threads(), _embed.LANES)
         size = self.num_vertices
         # One lattice a band, so that threads never write the same point; row M stays zero: the absent neighbour.
-        lattices = scratch("lattices", (len(bands), size + 1, width), np.float32)
-        lattices[...] = 0
+        lattices = np.zeros((len(bands), size + 1, width), np.float32)
         run(
             splat,
             [
@@ -234,7 +208,7 @@ class PermutohedralLattice:
         pieces = bounds(size, self._threads() if size * width > _SMALL_BLUR else 1)
         if len(bands) > 1:
             run(_apply.add_bands, [(lattices, start, end) for start, end in pieces])
-        source, target = lattices[0], scratch("blurred", (size + 1, width), np.float32)
+        source, target = lattices[0], np.empty((size + 1, width), np.float32)
         target[size] = 0
         axes = np.arange(self.dimension + 1)
         axes = axes[::-1].copy() if reverse else axes
@@ -266,6 +240,14 @@ def _coordinate_fields(features, scale):
     low = np.floor(np.maximum(low, -limit) - margin).astype(np.int64)
     high = np.ceil(np.minimum(high, limit) + margin).astype(np.int64)
     return low, np.array([int(span).bit_length() for span in high - low])
+
+
+def _check_range(largest, dimension):
+    if largest > MAX_COORDINATE - dimension - 1:
+        raise ValueError(
+            f"the features reach coordinate {largest:.0f} on the lattice, whose range is +-{MAX_COORDINATE}: "
+            "larger bandwidths or a smaller range of the image's values are needed"
+        )
 
 
 def _lattice_steps(dimension, words, shift):

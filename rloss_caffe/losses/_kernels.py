@@ -1,7 +1,4 @@
-"""Kernels of the losses over planar blobs: a masked dot product and a masked scaling, in threads.
-
-Numba's cache watches only the file a kernel is in: everything that is compiled stands in this file.
-"""
+"""Kernels of the losses over planar blobs: a masked dot product and a masked scaling, in threads."""
 
 import numpy as np
 

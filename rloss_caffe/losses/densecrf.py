@@ -92,7 +92,7 @@ def densecrf_loss(
 
     def filter_one(index, threads):
         segmentation, mask, result = segmentations[index], roi[index], filtered[index]
-        lattice = PermutohedralLattice.passing(_features(images[index], bi_xy_std, bi_rgb_std), threads)
+        lattice = PermutohedralLattice(_features(images[index], bi_xy_std, bi_rgb_std), threads)
         lattice.filter(segmentation, roi=mask, out=result)
         value = dot(segmentation, mask, result, threads)
         if not np.isfinite(value):
