@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 from rloss_caffe.filtering._jit import jit
 
 TILE = 8  # pixels transposed together
+BURST = 64  # pixels whose values are read or written together, so that their cache lines are on the way at once
 WIDTHS = (1, 4, 8, 16, 24, 32)  # channels on the lattice; more are filtered in groups of the largest
 
 _I32 = ir.IntType(32)
@@ -29,16 +30,15 @@ def apply_kernels(n_vertices, width):
     def splat(values, roi, vertices, weights, start, end, lattice):
         """Add the pixels ``start .. end`` of ``values`` (channels, n), times ``roi`` if not empty, to ``lattice``."""
         masked = roi.shape[0] > 0
-        tile = np.zeros((TILE, width), np.float32)
-        for first in range(start, end, TILE):
-            count = min(TILE, end - first)
-            if count == TILE:
-                _load_tile(width, values, first, tile)
-            else:
-                for channel in range(values.shape[0]):
-                    for offset in range(count):
-                        tile[offset, channel] = values[channel, first + offset]
-            block, lane = first >> 4, first & 15
+        tile = np.zeros((BURST, width), np.float32)
+        for first in range(start, end, BURST):
+            count = min(BURST, end - first)
+            whole = count // TILE * TILE
+            for offset in range(0, whole, TILE):
+                _load_tile(width, values, first + offset, tile, offset)
+            for channel in range(values.shape[0]):
+                for offset in range(whole, count):
+                    tile[offset, channel] = values[channel, first + offset]
             for offset in range(count):
                 pixel = first + offset
                 amount = np.float32(1.0)
@@ -47,7 +47,7 @@ def apply_kernels(n_vertices, width):
                     if amount == 0:
                         continue
                 for r in range(n_vertices):
-                    weight = weights[block, r, lane + offset] * amount
+                    weight = weights[pixel >> 4, r, pixel & 15] * amount
                     _add_row(width, lattice, np.int64(vertices[pixel, r]), tile, offset, weight)
 
     @jit(special=(n_vertices, width))
@@ -69,22 +69,21 @@ def apply_kernels(n_vertices, width):
     @jit(special=(n_vertices, width))
     def slice_(lattice, vertices, weights, alpha, start, end, out):
         """Interpolate the pixels ``start .. end`` of ``out`` (channels, n) from the lattice."""
-        tile = np.empty((TILE, width), np.float32)
-        for first in range(start, end, TILE):
-            count = min(TILE, end - first)
-            block, lane = first >> 4, first & 15
+        tile = np.empty((BURST, width), np.float32)
+        for first in range(start, end, BURST):
+            count = min(BURST, end - first)
             for offset in range(count):
                 pixel = first + offset
                 _clear_row(width, tile, offset)
                 for r in range(n_vertices):
-                    weight = weights[block, r, lane + offset] * alpha
+                    weight = weights[pixel >> 4, r, pixel & 15] * alpha
                     _add_row(width, tile, offset, lattice, np.int64(vertices[pixel, r]), weight)
-            if count == TILE:
-                _store_tile(width, tile, out, first)
-            else:
-                for channel in range(out.shape[0]):
-                    for offset in range(count):
-                        out[channel, first + offset] = tile[offset, channel]
+            whole = count // TILE * TILE
+            for offset in range(0, whole, TILE):
+                _store_tile(width, tile, offset, out, first + offset)
+            for channel in range(out.shape[0]):
+                for offset in range(whole, count):
+                    out[channel, first + offset] = tile[offset, channel]
 
     return splat, blur, slice_
 
@@ -193,9 +192,10 @@ def _plane_pointer(context, builder, numba_type, value, channel, first):
     return builder.bitcast(pointer, ir.VectorType(ir.FloatType(), TILE).as_pointer()), channels
 
 
-def _tile_pointer(context, builder, numba_type, value, start):
+def _tile_pointer(context, builder, numba_type, value, row, width, start):
     data = context.make_array(numba_type)(context, builder, value).data
-    pointer = builder.gep(data, [ir.Constant(_I64, start)])
+    flat = builder.add(builder.mul(row, ir.Constant(_I64, width)), ir.Constant(_I64, start))
+    pointer = builder.gep(data, [flat])
     return builder.bitcast(pointer, ir.VectorType(ir.FloatType(), TILE).as_pointer())
 
 
@@ -221,37 +221,38 @@ def _tile_groups(width):
 
 
 @intrinsic(prefer_literal=True)
-def _load_tile(typing_context, width, values, first, tile):
-    """``tile[:, channel] = values[channel, first:first + 8]``; surplus channels repeat the last, to no effect."""
+def _load_tile(typing_context, width, values, first, tile, row):
+    """``tile[row:row + 8, channel] = values[channel, first:first + 8]``; surplus channels repeat the last."""
     size = width.literal_value
 
     def generate(context, builder, signature, arguments):
-        _, values, first, tile = arguments
+        _, values, first, tile, row = arguments
         for channels, places in _tile_groups(size):
             pointers = [_plane_pointer(context, builder, signature.args[1], values, c, first)[0] for c in channels]
             vectors = [builder.load(pointer, align=4) for pointer in pointers]
             vectors = _rotate(builder, vectors, len(channels).bit_length() - 1)
             for place, vector in zip(places, vectors):
-                builder.store(vector, _tile_pointer(context, builder, signature.args[3], tile, place), align=4)
+                pointer = _tile_pointer(context, builder, signature.args[3], tile, row, size, place)
+                builder.store(vector, pointer, align=4)
         return context.get_dummy_value()
 
-    return types.void(width, values, types.int64, tile), generate
+    return types.void(width, values, types.int64, tile, types.int64), generate
 
 
 @intrinsic(prefer_literal=True)
-def _store_tile(typing_context, width, tile, out, first):
-    """``out[channel, first:first + 8] = tile[:, channel]`` for the channels that ``out`` has."""
+def _store_tile(typing_context, width, tile, row, out, first):
+    """``out[channel, first:first + 8] = tile[row:row + 8, channel]`` for the channels that ``out`` has."""
     size = width.literal_value
 
     def generate(context, builder, signature, arguments):
-        _, tile, out, first = arguments
+        _, tile, row, out, first = arguments
         for channels, places in _tile_groups(size):
-            pointers = [_tile_pointer(context, builder, signature.args[1], tile, place) for place in places]
+            pointers = [_tile_pointer(context, builder, signature.args[1], tile, row, size, p) for p in places]
             vectors = [builder.load(pointer, align=4) for pointer in pointers]
             for channel, vector in zip(channels, _rotate(builder, vectors, 3 if len(channels) > 1 else 0)):
-                pointer, count = _plane_pointer(context, builder, signature.args[2], out, channel, first)
+                pointer, count = _plane_pointer(context, builder, signature.args[3], out, channel, first)
                 with builder.if_then(builder.icmp_signed("<", ir.Constant(_I64, channel), count)):
                     builder.store(vector, pointer, align=4)
         return context.get_dummy_value()
 
-    return types.void(width, tile, out, types.int64), generate
+    return types.void(width, tile, types.int64, out, types.int64), generate

@@ -81,17 +81,21 @@ def densecrf_loss(
             "images (N, C, H, W) and segmentations (N, K, H, W) must agree in batch, height and width, "
             f"found {images.shape} and {segmentations.shape}"
         )
-    roi = region_of_interest(images) if roi is None else np.ascontiguousarray(roi, np.float32)
-    if roi.shape != (len(images), *images.shape[2:]):
-        raise ValueError(f"roi must have shape {(len(images), *images.shape[2:])}, found {roi.shape}")
-    if not (np.isfinite(roi).all() and (roi >= 0).all()):
-        raise ValueError("roi must hold finite values >= 0")
+    given_roi, roi = roi, np.empty((len(images), *images.shape[2:]), np.float32)
+    if given_roi is not None:
+        if np.shape(given_roi) != roi.shape:
+            raise ValueError(f"roi must have shape {roi.shape}, found {np.shape(given_roi)}")
+        roi[...] = given_roi
+        if not (np.isfinite(roi).all() and (roi >= 0).all()):
+            raise ValueError("roi must hold finite values >= 0")
 
     # A S', or half of (A + A^T) S'
     filtered = work if work is not None and work.shape == segmentations.shape else np.empty_like(segmentations)
 
     def filter_one(index, threads):
         segmentation, mask, result = segmentations[index], roi[index], filtered[index]
+        if given_roi is None:
+            mask[...] = region_of_interest(images[index : index + 1])[0]
         lattice = PermutohedralLattice(_features(images[index], bi_xy_std, bi_rgb_std), threads)
         lattice.filter(segmentation, roi=mask, out=result)
         value = dot(segmentation, mask, result, threads)
