@@ -73,8 +73,9 @@ def index_kernels(dimension, words):
         numbers = np.empty(capacity, np.int32)
         points = np.empty((capacity // 2, words), np.int64)
         count = 0
+        # More slots would find little more, and cost the lattice its place in the cache.
         remembered = 1024  # direct-mapped memory of simplices: the last pixel seen in each slot, its key and ranks
-        while remembered < (last - first) * LANES // 4 and remembered < 65536:
+        while remembered < (last - first) * LANES // 4 and remembered < 16384:
             remembered *= 2
         memory = np.full(remembered, -1, np.int32)
         memory_keys = np.empty((remembered, words), np.int64)
