@@ -2,5 +2,6 @@
 
 from rloss_caffe.layers.dense_crf import DenseCRF
 from rloss_caffe.layers.densecrf_loss import DenseCRFLoss
+from rloss_caffe.layers.interp import Interp
 
-__all__ = ["DenseCRF", "DenseCRFLoss"]
+__all__ = ["DenseCRF", "DenseCRFLoss", "Interp"]
