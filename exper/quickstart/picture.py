@@ -22,13 +22,23 @@ def score_gradient(photo, probabilities):
     return probabilities * (gradient - (probabilities * gradient).sum(axis=0))
 
 
-def overlay(image, label, opacity):
+def overlay(image, label):
     """A label map in colour over a grey version of the photograph; 255 shows the photograph."""
-    grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+    result = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
     shown = label != photos.IGNORE
-    result = np.where(opacity == 1, image, grey).astype(float)
-    result[shown] = (1 - opacity) * result[shown] + opacity * PALETTE[label[shown]]
+    result[shown] = 0.4 * result[shown] + 0.6 * PALETTE[label[shown]]
     return result.astype(np.uint8)
+
+
+def draw_scribbles(image, scribbles):
+    """The scribbles on the photograph, with a light rim that shows them on any ground."""
+    drawn = np.pad(scribbles != photos.IGNORE, 1)
+    rim = drawn[:-2, 1:-1] | drawn[2:, 1:-1] | drawn[1:-1, :-2] | drawn[1:-1, 2:]
+    result = image.copy()
+    result[rim] = 235
+    shown = drawn[1:-1, 1:-1]
+    result[shown] = PALETTE[scribbles[shown]]
+    return result
 
 
 def write_picture(path, photo, probabilities, scores):
@@ -48,14 +58,14 @@ def write_picture(path, photo, probabilities, scores):
 
     height, width = image.shape[:2]
     figure, axes = plt.subplots(2, 3, figsize=(12, 8 * height / width + 1.4), layout="constrained")
-    phase_one, phase_two = (overlay(image, probabilities[n].argmax(axis=0), 0.6) for n in ("phase_one", "phase_two"))
+    phase_one, phase_two = (overlay(image, probabilities[n].argmax(axis=0)) for n in ("phase_one", "phase_two"))
     panels = [
         ("photograph", image),
-        (f"scribbles ({100 * np.mean(scribbles != photos.IGNORE):.1f} % of pixels)", overlay(image, scribbles, 1)),
+        (f"scribbles ({100 * np.mean(scribbles != photos.IGNORE):.1f} % of pixels)", draw_scribbles(image, scribbles)),
         (f"phase one, cross-entropy: mIoU {scores['phase_one']:.1f}", phase_one),
         (f"gradient for the score of '{photos.CLASSES[subject]}'", None),
         (f"phase two, with DenseCRF loss: mIoU {scores['phase_two']:.1f}", phase_two),
-        (f"mask, for evaluation (full: {scores['full']:.1f})", overlay(image, mask, 0.6)),
+        (f"mask, for evaluation (full: {scores['full']:.1f})", overlay(image, mask)),
     ]
     for axis, (title, picture) in zip(axes.flat, panels):
         axis.set_title(title, fontsize=11)
