@@ -228,6 +228,10 @@ def _coordinate_fields(features, scale):
         if not (math.isfinite(least) and math.isfinite(most)):
             raise ValueError(f"features must be finite: dimension {axis} holds NaN or infinity")
     dimension = len(features)
+    # Some coordinate is at least as large as the largest feature, and what is far too large would overflow on the way.
+    largest = max(-lower.min(), upper.max())
+    if largest > 2 * MAX_COORDINATE:
+        _check_range(largest, dimension)
     lower, upper = lower * scale, upper * scale
     low, high = np.empty(dimension), np.empty(dimension)
     for i in range(dimension):  # e[i] = sum of the scaled features behind i, minus i times the one before
