@@ -34,6 +34,10 @@ def fill_inputs(net):
 
     for name, blob in net.blobs.items():
         blob.data[...] = 30 * np.random.RandomState(0).randn(*blob.data.shape)
+        if name == "label":
+            blob.data[...] = 0
+        if name == "label":
+            blob.data[...] = 3
         if name == "data_dim":
             blob.data[...] = net.blobs["data"].data.shape[2]
 

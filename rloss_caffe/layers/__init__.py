@@ -3,5 +3,6 @@
 from rloss_caffe.layers.dense_crf import DenseCRF
 from rloss_caffe.layers.densecrf_loss import DenseCRFLoss
 from rloss_caffe.layers.interp import Interp
+from rloss_caffe.layers.seg_accuracy import SegAccuracy
 
-__all__ = ["DenseCRF", "DenseCRFLoss", "Interp"]
+__all__ = ["DenseCRF", "DenseCRFLoss", "Interp", "SegAccuracy"]

@@ -47,6 +47,13 @@ class Layer(caffe.Layer):
         """How messages call bottom `index`: ``bottom 1 (segmentation)``."""
         return f"bottom {index} ({self.BOTTOMS[index].rstrip('?')})"
 
+    def shape4(self, bottom, index):
+        """The shape (N, C, H, W) of bottom `index`; missing trailing axes count as 1, as in Caffe's own layers."""
+        found = tuple(bottom[index].data.shape)
+        if not 1 <= len(found) <= 4 or 0 in found:
+            raise self.error(f"{self.blob_name(index)} must have shape (N, C, H, W), found {found}")
+        return found + (1,) * (4 - len(found))
+
     def get_phase(self):
         """TRAIN or TEST; a Caffe whose Python layer has no ``phase`` counts as TRAIN."""
         return getattr(self, "phase", TRAIN)

@@ -67,10 +67,7 @@ class Interp(Layer):
         self._warned = False
 
     def reshape(self, bottom, top):
-        found = tuple(bottom[0].data.shape)
-        if not 1 <= len(found) <= 4 or 0 in found:
-            raise self.error(f"{self.blob_name(0)} must have shape (N, C, H, W), found {found}")
-        self._shape = found + (1,) * (4 - len(found))
+        self._shape = self.shape4(bottom, 0)
         try:
             size = interpolated_size(self._shape[2:], **self._size_options, **self._crop)
         except ValueError as error:

@@ -1,0 +1,114 @@
+"""SegAccuracy: pixel accuracy, mean class recall and mean Jaccard index, as a Caffe layer."""
+
+import warnings
+
+from rloss_caffe.confusion import ConfusionMatrix, UnexpectedLabelError
+from rloss_caffe.layers.base import Layer
+from rloss_caffe.parameters import Parameter
+
+__all__ = ["SegAccuracy", "confusion_matrices"]
+
+
+class SegAccuracy(Layer):
+    """How well the largest scores fit the labels.
+
+    Bottoms: scores (N, K, H, W); labels (N, 1, H, W), whole numbers. Top, shape (1, 1, 1, 3): pixel accuracy; mean
+    recall of the classes that occur; mean Jaccard index of *all* K classes, in which a class that neither occurs nor
+    is predicted counts as 1. The last class wins among equal scores. There is no backward pass.
+
+    ``confusion`` is the `rloss_caffe.confusion.ConfusionMatrix` behind the figures: it has the index of each class
+    and the mean over the classes that occur, and ``confusion.reset()`` starts anew. From a net, it is found with
+    `confusion_matrices`.
+
+    Parameters (param_str)
+    ----------------------
+    metric : {PixelAccuracy, ClassAccuracy, PixelIOU}
+        Has no effect: the top always holds all three.
+    ignore_label : list of int, default none
+        Labels that are not counted.
+    reset : bool, default true
+        true: figures of the batch; false: of all batches since the net was made, so that the last batch of one pass
+        over the data gives the figures of the data set.
+
+    Example
+    -------
+    ::
+
+        layer {
+          name: "accuracy"  type: "Python"  bottom: "fc8_interp"  bottom: "label"  top: "accuracy"
+          python_param {
+            module: "rloss_caffe.layers"  layer: "SegAccuracy"  param_str: "{ignore_label: 255, reset: false}"
+          }
+        }
+    """
+
+    PARAMETERS = [
+        Parameter(
+            "metric",
+            "string",
+            "PixelAccuracy",
+            choices=("PixelAccuracy", "ClassAccuracy", "PixelIOU"),
+            doc="has no effect, the top holds all three",
+        ),
+        Parameter("ignore_label", "int", [], repeated=True, doc="labels that are not counted"),
+        Parameter("reset", "bool", True, doc="figures of the batch; false: of all batches so far"),
+    ]
+    BOTTOMS = ("scores", "label")
+    TOPS = ("accuracy",)
+
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        self.confusion = ConfusionMatrix(self.shape4(bottom, 0)[1])
+        self._warned = False
+
+    def reshape(self, bottom, top):
+        scores, labels = self.shape4(bottom, 0), self.shape4(bottom, 1)
+        if labels != (scores[0], 1, *scores[2:]):
+            raise self.error(
+                f"{self.blob_name(1)} must have shape {(scores[0], 1, *scores[2:])}, one label a pixel of "
+                f"{self.blob_name(0)} with shape {scores}, found {labels}"
+            )
+        if scores[1] != self.confusion.n_classes:
+            if not self.parameters.reset:
+                raise self.error(
+                    f"{self.blob_name(0)} had {self.confusion.n_classes} classes, found {scores[1]}; with "
+                    "'reset: false' their number must not change"
+                )
+            self.confusion = ConfusionMatrix(scores[1])
+        top[0].reshape(1, 1, 1, 3)
+
+    def forward(self, bottom, top):
+        confusion = self.confusion
+        if self.parameters.reset:
+            confusion.reset()
+        try:
+            confusion.add(bottom[0].data.reshape(self.shape4(bottom, 0)), bottom[1].data, self.parameters.ignore_label)
+        except UnexpectedLabelError as error:
+            raise self.error(f"{self.blob_name(1)}: {error}") from error
+        if confusion.has_seen_nan and not self._warned:
+            self._warned = True
+            warnings.warn(f"SegAccuracy: {self.blob_name(0)} holds NaN: the net has diverged", stacklevel=1)
+        top[0].data[...] = confusion.pixel_accuracy(), confusion.mean_recall(), confusion.mean_jaccard()
+
+    def backward(self, top, propagate_down, bottom):
+        if any(propagate_down):
+            raise self.error("has no backward pass (does the net set 'force_backward: true'?)")
+
+
+def confusion_matrices(net):
+    """The confusion matrices of a net's SegAccuracy layers.
+
+    Parameters
+    ----------
+    net : caffe.Net
+        Also a solver's ``net`` or one of its ``test_nets``.
+
+    Returns
+    -------
+    dict of str to ConfusionMatrix
+        By layer name, in the net's order. They are the layers' own: ``reset()`` empties the layer's, for instance
+        before each test phase of a solver, whose test net otherwise counts on with ``reset: false``.
+    """
+    return {
+        name: layer.confusion for name, layer in zip(net._layer_names, net.layers) if isinstance(layer, SegAccuracy)
+    }
