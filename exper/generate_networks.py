@@ -1,0 +1,539 @@
+#!/usr/bin/env python
+"""Write the prototxts of the experiments: exper/pascal_scribble/config/NET/*.prototxt.
+
+    python exper/generate_networks.py            write all files
+    python exper/generate_networks.py --check    change nothing; exit code 1 and a list if a file is out of date
+
+Each network has five files: train and trainwithdensecrfloss (the two phases), their solvers, and test. They are
+templates: run_pascal_scribble.sh fills in ${EXP}, ${NET_ID}, ${NUM_LABELS}, ${DATA_ROOT}, ${TRAIN_SET}, ${TEST_SET}
+and ${DENSECRF_LOSS_WEIGHT}. To change a network, change this script, run it and commit both.
+
+How to read it: a network is a function that appends layers to a `Net`, from top to bottom. A helper appends a layer
+or a block and returns the name of its last blob. The four networks of Tang et al. (ECCV 2018) keep the original's
+layer and parameter names, since published weights load by these names, and its oddities, which are marked.
+"""
+
+# ruff: noqa: C408 - dict(pad=1) reads like the prototxt's "pad: 1"
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from caffe.proto import caffe_pb2
+from google.protobuf import text_format
+
+CONFIG = Path(__file__).resolve().parent / "pascal_scribble" / "config"
+
+HEADER = "# Written by exper/generate_networks.py. Change that script, not this file.\n"
+
+# The schema wants numbers where the templates have placeholders: these stand in for them until the text is written.
+NUM_LABELS = 4000000021
+DENSECRF_LOSS_WEIGHT = -98765
+PLACEHOLDERS = {
+    f"num_output: {NUM_LABELS}\n": "num_output: ${NUM_LABELS}\n",
+    f"loss_weight: {DENSECRF_LOSS_WEIGHT}\n": "loss_weight: ${DENSECRF_LOSS_WEIGHT}\n",
+}
+
+MEAN_BGR = [104.008, 116.669, 122.675]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Layers
+
+
+class Net:
+    """A network under construction: `file` is train, trainwithdensecrfloss or test."""
+
+    def __init__(self, file):
+        self.train = file != "test"
+        self.with_densecrf_loss = file == "trainwithdensecrfloss"
+        self.message = caffe_pb2.NetParameter(name="${NET_ID}")
+
+    def add(self, kind, name, bottoms, top=None, **fields):
+        """Append a layer of type `kind`. Its top is called like the layer unless `top` (a name or a list) is given."""
+        tops = [name] if top is None else as_list(top)
+        self.message.layer.add(name=name, type=kind, bottom=as_list(bottoms), top=tops, **fields)
+        return tops[0] if tops else None
+
+    def add_python(self, layer, name, bottoms, top=None, parameters=None, **fields):
+        """Append one of rloss_caffe's layers; `parameters` become its param_str."""
+        lines = [f"{key}: {to_yaml(value)}" for key, value in parameters.items()]
+        python = dict(module="rloss_caffe.layers", layer=layer, param_str="\n".join(lines))
+        return self.add("Python", name, bottoms, top, python_param=python, **fields)
+
+
+def to_yaml(value):
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def as_list(value):
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def conv(net, name, bottom, num_output, kernel_size, lr=(1, 2), std=None, **fields):
+    """A convolution with bias. Learning rates and, with `std`, Gaussian fillers are written in train files only."""
+    settings = dict(num_output=num_output, kernel_size=[kernel_size], **fields)
+    for key in {"pad", "stride", "dilation"} & settings.keys():
+        settings[key] = [settings[key]]
+    if not net.train:
+        return net.add("Convolution", name, bottom, convolution_param=settings)
+    if std is not None:
+        settings.update(gaussian(std))
+    return net.add("Convolution", name, bottom, param=weight_and_bias(lr), convolution_param=settings)
+
+
+def weight_and_bias(lr, names=(None, None)):
+    """The `param` fields: learning rates of weight and bias; only the weight decays."""
+    return [
+        dict(name=name, lr_mult=lr_mult, decay_mult=decay_mult) for name, lr_mult, decay_mult in zip(names, lr, (1, 0))
+    ]
+
+
+def gaussian(std):
+    return dict(weight_filler=dict(type="gaussian", std=std), bias_filler=dict(type="constant", value=0))
+
+
+def relu(net, name, blob):
+    return net.add("ReLU", name, blob, blob)
+
+
+def dropout(net, name, blob):
+    return net.add("Dropout", name, blob, blob, dropout_param=dict(dropout_ratio=0.5))
+
+
+def conv_relu_drop(net, name, suffix, bottom, num_output, kernel_size, **settings):
+    """Convolution `name`, then relu and drop, called relu`suffix` and drop`suffix`."""
+    blob = conv(net, name, bottom, num_output, kernel_size, **settings)
+    relu(net, f"relu{suffix}", blob)
+    return dropout(net, f"drop{suffix}", blob)
+
+
+def pool(net, name, bottom, stride, method="MAX"):
+    """3x3 pooling. With pad 1 an input of 2n+1 gives n+1 at stride 2 and 2n+1 at stride 1."""
+    return net.add("Pooling", name, bottom, pooling_param=dict(pool=method, kernel_size=3, stride=stride, pad=1))
+
+
+def eltwise(net, name, bottoms, operation="SUM"):
+    return net.add("Eltwise", name, bottoms, eltwise_param=dict(operation=operation))
+
+
+def interp(net, name, bottom, top=None, **parameters):
+    return net.add_python("Interp", name, bottom, top, parameters)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What all networks share: data, losses, scores
+
+
+def data(net, batch_size, data_dim=False, scale_factors=None):
+    """Images and labels: random crops of 321 for training, whole images padded to 513 for testing."""
+    image_set, crop_size = ("${TRAIN_SET}", 321) if net.train else ("${TEST_SET}", 513)
+    parameters = dict(source=f"'${{EXP}}/list/{image_set}.txt'", root_folder="'${DATA_ROOT}'")
+    parameters["batch_size"] = batch_size if net.train else 1
+    if net.train:
+        parameters["shuffle"] = True
+    parameters.update(label_type="PIXEL", mirror=net.train, crop_size=crop_size, mean_value=MEAN_BGR)
+    if net.train and scale_factors:
+        parameters["scale_factors"] = scale_factors
+    tops = ["data", "label"] + (["data_dim"] if data_dim or not net.train else [])
+    include = [dict(phase="TRAIN" if net.train else "TEST")]
+    net.add_python("ImageSegData", "data", [], tops, parameters, include=include)
+
+
+def label_shrink(net, factor=8, name="label_shrink"):
+    """The labels at the scores' resolution: with crop 321 every `factor`-th pixel, nothing is blended."""
+    interp(net, name, "label", shrink_factor=factor, pad_beg=0, pad_end=0)
+
+
+def partial_cross_entropy(net, scores, name="loss", labels="label_shrink", top=None, **fields):
+    """Cross entropy over the labelled pixels. The original names no top; pycaffe needs one when there are several."""
+    rules = dict(include=[dict(phase="TRAIN")], loss_param=dict(ignore_label=255))
+    net.add("SoftmaxWithLoss", name, [scores, labels], top, **rules, **fields)
+
+
+def accuracy(net, scores, name="accuracy", labels="label_shrink", top=None):
+    """Accuracy, mean recall, mean IoU: of the batch when training, of all images so far when testing."""
+    parameters = dict(ignore_label=255) if net.train else dict(ignore_label=255, reset=False)
+    net.add_python("SegAccuracy", name, [scores, labels], top, parameters)
+
+
+def densecrf_loss(net, scores, top="fc8_interp", name=None, bi_xy_std=100, bi_rgb_std=15, **fields):
+    """The DenseCRF loss at full resolution: scores up-sampled to `top`, softmax, loss. Only in the second phase."""
+    if not net.with_densecrf_loss:
+        return
+    interp(net, name or top, scores, top, zoom_factor=8)
+    net.add("Softmax", f"{top}_softmax", top)
+    net.add_python(
+        "DenseCRFLoss",
+        "densecrf_loss",
+        ["data", f"{top}_softmax"],
+        parameters=dict(bi_xy_std=bi_xy_std, bi_rgb_std=bi_rgb_std),
+        propagate_down=[False, True],
+        loss_weight=[DENSECRF_LOSS_WEIGHT],
+        **fields,
+    )
+
+
+# The original sets this on most of its DenseCRFLoss layers; it has no effect there.
+NO_EFFECT = dict(loss_param=dict(ignore_label=255))
+
+
+def silence(net, blobs, **fields):
+    net.add("Silence", "silence", blobs, [], **fields)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The VGG networks
+
+VGG_STAGES = {1: (64, 2, 2), 2: (128, 2, 2), 3: (256, 3, 2), 4: (512, 3, 1), 5: (512, 3, 1)}  # channels, convs, stride
+
+
+def vgg_stage(net, blob, stage, lr):
+    """Stage 5 is dilated, as the pooling before it no longer strides."""
+    channels, count, stride = VGG_STAGES[stage]
+    dilation = dict(pad=2, dilation=2) if stage == 5 else dict(pad=1)
+    for index in range(1, count + 1):
+        blob = conv(net, f"conv{stage}_{index}", blob, channels, 3, lr, **dilation)
+        relu(net, f"relu{stage}_{index}", blob)
+    return pool(net, f"pool{stage}", blob, stride)
+
+
+def vgg_trunk(net):
+    blob = "data"
+    for stage in VGG_STAGES:
+        blob = vgg_stage(net, blob, stage, (1, 2))
+    return blob
+
+
+def classifier(net, blob, suffix="", dilation=12, lr=(1, 2), score_lr=(10, 20)):
+    """fc6 (dilated: the large field of view), fc7 and the scores of every class."""
+    blob = conv_relu_drop(net, f"fc6{suffix}", f"6{suffix}", blob, 1024, 3, lr=lr, pad=dilation, dilation=dilation)
+    blob = conv_relu_drop(net, f"fc7{suffix}", f"7{suffix}", blob, 1024, 1, lr=lr)
+    return conv(net, f"fc8_${{EXP}}{suffix}", blob, NUM_LABELS, 1, score_lr, std=0.01)
+
+
+def deeplab_largefov(net):
+    data(net, batch_size=20)
+    blob = pool(net, "pool5a", vgg_trunk(net), 1, "AVE")
+    scores = classifier(net, blob)
+    if net.train:
+        label_shrink(net)
+        # Oddity: weight and top are written in the second phase only. The top's name shows in logs.
+        written = dict(top="softmax_loss", loss_weight=[1]) if net.with_densecrf_loss else {}
+        partial_cross_entropy(net, scores, **written)
+        densecrf_loss(net, scores)
+        accuracy(net, scores)
+    else:
+        full = interp(net, "fc8_interp", scores, zoom_factor=8)
+        accuracy(net, full, labels="label")
+        silence(net, ["label", full, "data_dim"], include=[dict(phase="TEST")])
+
+
+# Source blob, stride to the resolution of the scores, settings of the middle convolution, fillers of the last one.
+# Oddities kept: pool4's middle fillers stand in the test file too, pool3's last convolution starts from zeros, and
+# a stride of 1 is written in three of the five.
+MSC_BRANCHES = [
+    ("data", 8, dict(std=0.001, stride=1), 0.01),
+    ("pool1", 4, dict(std=0.001), 0.01),
+    ("pool2", 2, dict(std=0.001), 0.01),
+    ("pool3", 1, dict(std=0.001, stride=1), None),
+    ("pool4", 1, dict(stride=1, **gaussian(0.005)), 0.01),
+]
+
+
+def msc_branch(net, source, stride, middle, last_std):
+    """Scores from an early blob; in the test file they stay at that blob's resolution."""
+    stride = stride if net.train else 1
+    blob = conv_relu_drop(net, f"{source}_conv", f"_{source}_conv", source, 128, 3, pad=1, stride=stride, std=0.001)
+    blob = conv_relu_drop(net, f"{source}_fc", f"_{source}_fc", blob, 128, 1, **middle)
+    return conv(net, f"{source}_ms", blob, NUM_LABELS, 1, std=last_std)
+
+
+def deeplab_msc_largefov(net):
+    """LargeFOV, frozen, plus trained branches on the image and the first four poolings."""
+    frozen = (0, 0)
+    data(net, batch_size=30)
+    blob, scores = "data", []
+    for stage, branch in enumerate(MSC_BRANCHES, start=1):
+        scores.append(msc_branch(net, *branch))
+        blob = vgg_stage(net, blob, stage, frozen)
+    blob = pool(net, "pool5a", blob, 1, "AVE")
+    scores.append(classifier(net, blob, lr=frozen, score_lr=frozen))
+    if net.train:
+        fused = eltwise(net, "fc_fusion", scores)
+        label_shrink(net)
+        partial_cross_entropy(net, fused)
+        densecrf_loss(net, fused, top="fc_fusion_interp", **NO_EFFECT)
+        accuracy(net, fused)
+    else:
+        names = ["pool1_interp", "pool2_interp", "pool3_interp", "pool4_interp", "fc8_interp"]
+        zooms = zip(names, scores[1:], (2, 4, 8, 8, 8))
+        full = [interp(net, name, blob, zoom_factor=zoom) for name, blob, zoom in zooms]
+        accuracy(net, eltwise(net, "fc_fusion", [scores[0], *full]), labels="label")
+
+
+def deeplab_vgg16(net):
+    """DeepLab-v2's ASPP: four classifiers of growing field of view, summed."""
+    data(net, batch_size=10, data_dim=True)
+    blob = vgg_trunk(net)
+    branches = [classifier(net, blob, f"_{i}", dilation=6 * i) for i in (1, 2, 3, 4)]
+    scores = eltwise(net, "fc8_${EXP}", branches)
+    if net.train:
+        label_shrink(net)
+        densecrf_loss(net, scores, **NO_EFFECT)
+        partial_cross_entropy(net, scores)
+        accuracy(net, scores)
+        silence(net, "data_dim")
+    else:
+        accuracy(net, interp(net, "fc8_interp", scores, zoom_factor=8), labels="label")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# resnet-101: three scales of the image through one set of weights. `scale` is the suffix of layers and blobs; the
+# parameters' names lack it, which is what makes the three share.
+
+RESNET_STAGES = {2: list("abc"), 3: ["a"], 4: ["a"], 5: list("abc")}
+RESNET_STAGES[3] += [f"b{i}" for i in range(1, 4)]
+RESNET_STAGES[4] += [f"b{i}" for i in range(1, 23)]
+RESNET_SCALES = ["", "_res05", "_res075"]
+
+
+def conv_bn_scale(net, scale, names, bottom, num_output, kernel_size, stride, pad, dilation=None):
+    """A convolution without bias; batch normalisation with the stored statistics; `names` are those of the three."""
+    settings = dict(num_output=num_output, bias_term=False, pad=[pad], kernel_size=[kernel_size], stride=[stride])
+    if dilation:
+        settings["dilation"] = [dilation]
+    conv_name, bn_name, scale_name = names
+    weight = [dict(name=f"{conv_name}_0", lr_mult=1, decay_mult=1)]
+    blob = net.add("Convolution", conv_name + scale, bottom, param=weight, convolution_param=settings)
+    bn = dict(param=frozen(bn_name, 3), batch_norm_param=dict(use_global_stats=True))
+    net.add("BatchNorm", bn_name + scale, blob, blob, **bn)
+    return net.add(
+        "Scale", scale_name + scale, blob, blob, param=frozen(scale_name, 2), scale_param=dict(bias_term=True)
+    )
+
+
+def frozen(name, count):
+    return [dict(name=f"{name}_{i}", lr_mult=0) for i in range(count)]
+
+
+def resnet_block(net, scale, bottom, stage, block):
+    """A bottleneck block; the first of a stage has a projection beside it, and that of stage 3 strides."""
+    width = 64 * 2 ** (stage - 2)
+    stride = 2 if (stage, block) == (3, "a") else 1
+    dilation = {4: 2, 5: 4}.get(stage)
+    unit = f"{stage}{block}"
+
+    def branch(name, blob, *settings):
+        tail = f"{unit}_branch{name}"
+        return conv_bn_scale(net, scale, (f"res{tail}", f"bn{tail}", f"scale{tail}"), blob, *settings)
+
+    shortcut = branch("1", bottom, 4 * width, 1, stride, 0) if block == "a" else bottom
+    blob = branch("2a", bottom, width, 1, stride, 0)
+    relu(net, f"res{unit}_branch2a_relu{scale}", blob)
+    blob = branch("2b", blob, width, 3, 1, dilation or 1, dilation)
+    relu(net, f"res{unit}_branch2b_relu{scale}", blob)
+    blob = branch("2c", blob, 4 * width, 1, 1, 0)
+    blob = net.add("Eltwise", f"res{unit}{scale}", [shortcut, blob])
+    return relu(net, f"res{unit}_relu{scale}", blob)
+
+
+def resnet_trunk(net, scale):
+    names = ("conv1", "bn_conv1", "scale_conv1")
+    blob = conv_bn_scale(net, scale, names, f"data{scale}", 64, kernel_size=7, stride=2, pad=3)
+    relu(net, f"conv1_relu{scale}", blob)
+    blob = pool(net, f"pool1{scale}", blob, 2)
+    for stage, blocks in RESNET_STAGES.items():
+        for block in blocks:
+            blob = resnet_block(net, scale, blob, stage, block)
+    return blob
+
+
+def resnet_classifier(net, scale, bottom):
+    """ASPP straight to class scores. The test file keeps the names of the shared parameters, not their rates."""
+    scores = []
+    for index, dilation in enumerate((6, 12, 18, 24)):
+        names = [f"fc1_${{EXP}}_c{index}_w", f"fc1_${{EXP}}_c{index}_b"]
+        settings = dict(num_output=NUM_LABELS, kernel_size=[3], pad=[dilation], dilation=[dilation])
+        param = weight_and_bias((10, 20), names) if net.train else [dict(name=name) for name in names]
+        if net.train:
+            settings.update(gaussian(0.01))
+        name = f"fc1_${{EXP}}{scale}_c{index}"
+        scores.append(net.add("Convolution", name, bottom, param=param, convolution_param=settings))
+    return eltwise(net, f"fc1_${{EXP}}{scale}", scores)
+
+
+def resnet_101(net):
+    data(net, batch_size=1, scale_factors=[0.5, 0.75, 1, 1.25, 1.5])
+    interp(net, "data_res05", "data", shrink_factor=2, pad_beg=0, pad_end=0)
+    interp(net, "data_res075", "data", zoom_factor=3, shrink_factor=4, pad_beg=0, pad_end=0)
+    trunks = [resnet_trunk(net, scale) for scale in RESNET_SCALES]
+    full, half, three_quarters = [resnet_classifier(net, *pair) for pair in zip(RESNET_SCALES, trunks)]
+    half_up = interp(net, f"{half}_interp", half, zoom_factor=2, pad_beg=0, pad_end=0)
+    parameters = dict(zoom_factor=4, shrink_factor=3, pad_beg=0, pad_end=0)
+    three_quarters_up = interp(net, f"{three_quarters}_interp", three_quarters, **parameters)
+    fused = eltwise(net, "fc_fusion", [full, three_quarters_up, half_up], "MAX")
+    if not net.train:
+        accuracy(net, interp(net, "fc1_interp", fused, zoom_factor=8), labels="label", top="fc1_accuracy")
+        silence(net, ["label", "data_dim"])
+        return
+    label_shrink(net)
+    resnet_loss(net, fused)
+    densecrf_loss(net, fused, name="fc1_interp", bi_xy_std=80, bi_rgb_std=13, **NO_EFFECT)
+    resnet_loss(net, full, "_res1")
+    resnet_loss(net, three_quarters_up, "_res075")  # not at its own resolution: labels do not shrink to 3/4
+    label_shrink(net, 16, "label_shrink16")
+    resnet_loss(net, half, "_res05", "label_shrink16")
+
+
+def resnet_loss(net, scores, suffix="", labels="label_shrink"):
+    partial_cross_entropy(net, scores, f"loss{suffix}", labels)
+    accuracy(net, scores, f"accuracy{suffix}", labels)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# deeplab_squeezenet: ours, for training on a CPU. SqueezeNet v1.0 (Iandola et al., 2016) with the layer names of its
+# release, so that the public weights load; its ImageNet classifier conv10 is replaced by a DeepLab one.
+
+FIRES = {2: 16, 3: 16, 4: 32, 5: 32, 6: 48, 7: 48, 8: 64, 9: 64}  # squeeze channels; each expand has four times these
+
+
+def fire(net, number, bottom):
+    """Squeeze by 1x1, expand by 1x1 and 3x3 side by side. fire9 is dilated, as pool8 no longer strides."""
+    squeeze, dilation = FIRES[number], dict(pad=2, dilation=2) if number == 9 else dict(pad=1)
+
+    def conv_relu(name, blob, *settings, **fields):
+        blob = conv(net, f"fire{number}/{name}", blob, *settings, **fields)
+        return relu(net, f"fire{number}/relu_{name}", blob)
+
+    blob = conv_relu("squeeze1x1", bottom, squeeze, 1)
+    branches = [conv_relu("expand1x1", blob, 4 * squeeze, 1), conv_relu("expand3x3", blob, 4 * squeeze, 3, **dilation)]
+    return net.add("Concat", f"fire{number}/concat", branches)
+
+
+def squeezenet_trunk(net):
+    """Output stride 8, and output i must look at pixel 8 i: that is what Interp, whose corners align, assumes.
+
+    The release has no padding in conv1 and in the poolings, so its output 0 looks at the middle of a 16-pixel border,
+    not at pixel 0. Padding by half a kernel (conv1 by 3, pools by 1) centres each window on its own pixel: sizes go
+    321, 161, 81, 41. Away from the border this changes no value, only which pixels the windows stand on. pool8 has
+    stride 1 instead of 2; the layer behind it makes up for this by dilation 2.
+    """
+    blob = relu(net, "relu_conv1", conv(net, "conv1", "data", 96, 7, stride=2, pad=3))
+    blob = pool(net, "pool1", blob, 2)
+    for number in FIRES:
+        blob = fire(net, number, blob)
+        if number in (4, 8):
+            blob = pool(net, f"pool{number}", blob, 2 if number == 4 else 1)
+    return dropout(net, "drop9", blob)
+
+
+def deeplab_squeezenet(net):
+    data(net, batch_size=4)
+    xavier = dict(weight_filler=dict(type="xavier"), bias_filler=dict(type="constant")) if net.train else {}
+    # A quarter of largeFOV's 1024 channels and no fc7: half of the time is spent in the trunk then.
+    blob = conv_relu_drop(net, "fc6", "6", squeezenet_trunk(net), 256, 3, lr=(10, 20), pad=12, dilation=12, **xavier)
+    scores = conv(net, "fc8_${EXP}", blob, NUM_LABELS, 1, lr=(10, 20), std=0.01)
+    if net.train:
+        label_shrink(net)
+        partial_cross_entropy(net, scores)
+        densecrf_loss(net, scores)
+        accuracy(net, scores)
+    else:
+        accuracy(net, interp(net, "fc8_interp", scores, zoom_factor=8), labels="label")
+        silence(net, "data_dim")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Solvers and files
+
+NETWORKS = {
+    "deeplab_largeFOV": deeplab_largefov,
+    "deeplab_msc_largeFOV": deeplab_msc_largefov,
+    "deeplab_vgg16": deeplab_vgg16,
+    "resnet-101": resnet_101,
+    "deeplab_squeezenet": deeplab_squeezenet,
+}
+
+
+def step(stepsize):
+    return dict(lr_policy="step", gamma=0.1, stepsize=stepsize, display=10)
+
+
+POLY = dict(lr_policy="poly", power=0.9, display=20, average_loss=20)
+
+# The two phases of each network.
+SOLVERS = {
+    "deeplab_largeFOV": [
+        dict(base_lr=1e-3, max_iter=9000, **step(3000)),
+        dict(base_lr=1e-4, max_iter=9000, random_seed=40, **step(3000)),
+    ],
+    "deeplab_msc_largeFOV": [
+        dict(base_lr=1e-3, max_iter=6000, average_loss=10, **step(2000)),
+        dict(base_lr=1e-3, max_iter=9000, average_loss=10, random_seed=10000000, **step(3000)),
+    ],
+    "deeplab_vgg16": [
+        dict(base_lr=1e-3, max_iter=20000, **POLY),
+        dict(base_lr=5e-4, max_iter=10000, **POLY),
+    ],
+    "resnet-101": [
+        dict(base_lr=2.5e-4, max_iter=20000, iter_size=10, **POLY),
+        dict(base_lr=1.5e-4, max_iter=10000, iter_size=10, random_seed=100000, **POLY),
+    ],
+    "deeplab_squeezenet": [
+        dict(base_lr=1e-3, max_iter=3000, solver_mode="CPU", snapshot=500, **POLY),
+        dict(base_lr=5e-4, max_iter=1500, solver_mode="CPU", snapshot=500, **POLY),
+    ],
+}
+
+
+def solver(file, settings):
+    common = dict(momentum=0.9, weight_decay=5e-4, snapshot=1000, solver_mode="GPU")
+    return caffe_pb2.SolverParameter(
+        train_net=f"${{EXP}}/config/${{NET_ID}}/{file}_${{TRAIN_SET}}.prototxt",
+        snapshot_prefix=f"${{EXP}}/model/${{NET_ID}}/{file}",
+        **{**common, **settings},
+    )
+
+
+def to_text(message):
+    """The message as a template: header, plain quotes in param_str, placeholders where stand-ins were."""
+    text = text_format.MessageToString(message, float_format=".6g").replace("\\'", "'")
+    for stand_in, placeholder in PLACEHOLDERS.items():
+        text = text.replace(stand_in, placeholder)
+    return HEADER + text
+
+
+def generate():
+    """All files: relative path -> text."""
+    files = {}
+    for name, network in NETWORKS.items():
+        for file, settings in zip(("train", "trainwithdensecrfloss"), SOLVERS[name]):
+            files[f"{name}/{file.replace('train', 'solver')}.prototxt"] = to_text(solver(file, settings))
+        for file in ("train", "trainwithdensecrfloss", "test"):
+            net = Net(file)
+            network(net)
+            files[f"{name}/{file}.prototxt"] = to_text(net.message)
+    return files
+
+
+def is_current(path, text):
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is out of date")
+    check = parser.parse_args(arguments).check
+    stale = {CONFIG / name: text for name, text in generate().items() if not is_current(CONFIG / name, text)}
+    for path, text in stale.items():
+        print(("out of date: " if check else "wrote ") + path.relative_to(CONFIG).as_posix())
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
