@@ -432,7 +432,7 @@ def squeezenet_trunk(net):
 def deeplab_squeezenet(net):
     data(net, batch_size=4)
     xavier = dict(weight_filler=dict(type="xavier"), bias_filler=dict(type="constant")) if net.train else {}
-    # A quarter of largeFOV's 1024 channels and no fc7: half of the time is spent in the trunk then.
+    # A quarter of largeFOV's 1024 channels and no fc7.
     blob = conv_relu_drop(net, "fc6", "6", squeezenet_trunk(net), 256, 3, lr=(10, 20), pad=12, dilation=12, **xavier)
     scores = conv(net, "fc8_${EXP}", blob, NUM_LABELS, 1, lr=(10, 20), std=0.01)
     if net.train:

@@ -1,66 +1,315 @@
-"""The experiments' networks: written by their script, and the original's layer by layer."""
+"""The experiments' prototxts: up to date, equal to the original's tables, alive in real Caffe."""
 
+import json
 import re
-import subprocess
-import sys
+import runpy
 
+import numpy as np
 import pytest
+import yaml
 from conftest import ROOT, shared_path
 
+caffe = pytest.importorskip("caffe", reason="networks are generated with pycaffe's schema and run in pycaffe")
+
+from caffe.proto import caffe_pb2  # noqa: E402
+from google.protobuf import text_format  # noqa: E402
+
 CONFIG = ROOT / "exper" / "pascal_scribble" / "config"
-NETS = ["deeplab_largeFOV", "deeplab_msc_largeFOV", "deeplab_vgg16", "resnet-101"]
+ORIGINAL = ["deeplab_largeFOV", "deeplab_msc_largeFOV", "deeplab_vgg16", "resnet-101"]
 FILES = ["train", "trainwithdensecrfloss", "test"]
+PARAMETERS = {  # numbers of weights with 21 labels
+    "deeplab_largeFOV": 20505429,
+    "deeplab_msc_largeFOV": 21711550,
+    "deeplab_vgg16": 37877652,
+    "resnet-101": 44153980,
+    "deeplab_squeezenet": 1920725,
+}
 
 
-def test_prototxts_are_up_to_date():
-    pytest.importorskip("caffe", reason="the networks are written with Caffe's schema")
-    command = [sys.executable, str(ROOT / "exper" / "generate_networks.py"), "--check"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+# --- up to date ------------------------------------------------------------------------------------------------------
 
 
-def read_net(name, file):
-    """The layers of a template as (name, type, bottoms, tops); a Python layer has the type of its class."""
-    pytest.importorskip("caffe", reason="the networks are read with Caffe's schema")
-    from caffe.proto import caffe_pb2
-    from google.protobuf import text_format
-
-    text = (CONFIG / name / f"{file}.prototxt").read_text()
-    text = text.replace("num_output: ${NUM_LABELS}", "num_output: 21")
-    text = text.replace("loss_weight: ${DENSECRF_LOSS_WEIGHT}", "loss_weight: 1e-8")
-    message = text_format.Parse(text, caffe_pb2.NetParameter())
-    return [
-        (
-            layer.name,
-            layer.python_param.layer if layer.type == "Python" else layer.type,
-            tuple(layer.bottom),
-            tuple(layer.top),
-        )
-        for layer in message.layer
-    ]
+def test_the_files_are_what_the_script_writes():
+    assert runpy.run_path(str(ROOT / "exper" / "generate_networks.py"))["main"](["--check"]) == 0
 
 
-def read_table(name, file):
-    lines = shared_path(f"facts/nets/{name}__{file}.txt").read_text().splitlines()
-    layers = []
-    for line in lines:
-        fields = [field.strip() for field in line.split(" | ")]
-        if len(fields) >= 3 and "->" in fields[2]:
-            bottoms, tops = (
-                tuple(re.split(r"[,\s]+", side.strip())) if side.strip() else () for side in fields[2].split("->")
-            )
-            layers.append((fields[0], fields[1], bottoms, tops))
-    return layers
+def test_check_notices_a_change(tmp_path, capsys):
+    script = runpy.run_path(str(ROOT / "exper" / "generate_networks.py"))
+    script["main"].__globals__["CONFIG"] = tmp_path
+    assert script["main"](["--check"]) == 1
+    assert not list(tmp_path.iterdir())
+    assert script["main"]([]) == 0
+    assert script["main"](["--check"]) == 0
+    changed = tmp_path / "resnet-101" / "solver.prototxt"
+    changed.write_text(changed.read_text().replace("0.9", "0.8"))
+    capsys.readouterr()
+    assert script["main"](["--check"]) == 1
+    assert capsys.readouterr().out == "out of date: resnet-101/solver.prototxt\n"
+
+
+# --- equal to the original -------------------------------------------------------------------------------------------
+
+
+def parse_cell(text):
+    """``{a:[1.0,{b:${X}/c}]}`` of the tables as dicts and lists; numbers as float32, true and false as bool."""
+    text = re.sub(r"\$\{(\w+)\}", r"$<\1>", text)
+    text = re.sub(r"[^{}\[\],:]+", lambda match: json.dumps(match.group()), text)
+    return canonical(json.loads(text))
+
+
+def canonical(value):
+    if isinstance(value, dict):
+        return {key: canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [canonical(item) for item in value]
+    if isinstance(value, str):
+        if value in ("true", "false"):
+            return value == "true"
+        try:
+            return np.float32(value)
+        except ValueError:
+            return re.sub(r"\$<(\w+)>", r"${\1}", value)
+    return value if isinstance(value, bool) else np.float32(value)
+
+
+def read_table(path):
+    """The layers of a table: (name, type, bottoms, tops, fields)."""
+    rows = path.read_text().splitlines()
+    assert rows[0] == "name: ${NET_ID}"
+    for row in rows[1:]:
+        name, kind, blobs, fields = row.split(" | ", 3)
+        bottoms, tops = [[blob for blob in side.strip().split(",") if blob] for side in blobs.split("->")]
+        yield name, kind, bottoms, tops, parse_cell(fields)
+
+
+def set_fields(message):
+    """The fields of a message that are set, as the tables have them."""
+    fields = {}
+    for field, value in message.ListFields():
+        if field.enum_type:
+            value = field.enum_type.values_by_number[value].name
+        elif field.message_type and field.label == field.LABEL_REPEATED:
+            value = [set_fields(item) for item in value]
+        elif field.message_type:
+            value = set_fields(value)
+        elif field.label == field.LABEL_REPEATED:
+            value = list(value)
+        fields[field.name] = value
+    return fields
+
+
+TRANSFORM = {"mirror", "crop_size", "mean_value", "scale_factors"}
+
+
+def as_fork(layer):
+    """A Python layer's parameters in the messages of the fork's schema."""
+    parameters = yaml.safe_load(layer.param_str)
+    if layer.layer == "ImageSegData":
+        transform = {key: value for key, value in parameters.items() if key in TRANSFORM}
+        rest = {key: value for key, value in parameters.items() if key not in TRANSFORM}
+        return {"transform_param": transform, "image_data_param": rest}
+    if layer.layer == "SegAccuracy":
+        parameters["ignore_label"] = [parameters["ignore_label"]]
+    messages = {"Interp": "interp_param", "SegAccuracy": "seg_accuracy_param", "DenseCRFLoss": "densecrf_loss_param"}
+    return {messages[layer.layer]: parameters}
+
+
+def read_net(path):
+    text = path.read_text().replace("num_output: ${NUM_LABELS}", "num_output: 21")
+    text = text.replace("loss_weight: ${DENSECRF_LOSS_WEIGHT}", "loss_weight: 1e-08")
+    return text_format.Parse(text, caffe_pb2.NetParameter())
+
+
+def read_layers(path):
+    """The layers of a prototxt as `read_table` gives them, the Python layers translated into the fork's."""
+    for layer in read_net(path).layer:
+        fields = set_fields(layer)
+        name, kind = fields.pop("name"), fields.pop("type")
+        bottoms, tops = fields.pop("bottom", []), fields.pop("top", [])
+        if kind == "Python":
+            assert fields.pop("python_param")["module"] == "rloss_caffe.layers"
+            kind = layer.python_param.layer
+            fields.update(as_fork(layer.python_param))
+        yield name, kind, bottoms, tops, canonical(fields)
 
 
 @pytest.mark.parametrize("file", FILES)
-@pytest.mark.parametrize("name", NETS)
-def test_layers_are_the_originals(name, file):
-    expected = read_table(name, file)
-    found = read_net(name, file)
-    assert len(expected) > 40 and len(found) == len(expected)
-    for ours, original in zip(found, expected):
-        if not original[3] and original[1] == "SoftmaxWithLoss":  # the one difference: a loss without a top gets one
-            assert len(ours[3]) == 1
-            ours = (*ours[:3], ())
-        assert ours == original
+@pytest.mark.parametrize("network", ORIGINAL)
+def test_every_field_is_the_originals(network, file):
+    table = list(read_table(shared_path(f"facts/nets/{network}__{file}.txt")))
+    path = CONFIG / network / f"{file}.prototxt"
+    assert read_net(path).name == "${NET_ID}"
+    found = list(read_layers(path))
+    assert [row[0] for row in found] == [row[0] for row in table]
+    for row, (name, kind, bottoms, tops, fields) in zip(found, table):
+        if kind == "SoftmaxWithLoss" and not tops:
+            tops = [name]  # the one deliberate difference
+        assert row == (name, kind, bottoms, tops, fields)
+
+
+def test_solvers_are_the_originals():
+    rows = shared_path("facts/nets/solvers.txt").read_text().splitlines()
+    assert len(rows) == 8
+    for row in rows:
+        name, fields = row.split(": ", 1)
+        expected = text_format.Parse(fields.replace(" | ", "\n"), caffe_pb2.SolverParameter())
+        found = text_format.Parse((CONFIG / f"{name}.prototxt").read_text(), caffe_pb2.SolverParameter())
+        assert found == expected, name
+
+
+def test_placeholders_are_those_of_the_run_script():
+    known = {"EXP", "NET_ID", "NUM_LABELS", "DATA_ROOT", "TRAIN_SET", "TEST_SET", "DENSECRF_LOSS_WEIGHT"}
+    found = {name for path in CONFIG.rglob("*.prototxt") for name in re.findall(r"\$\{(\w+)\}", path.read_text())}
+    assert found == known
+    for path in CONFIG.rglob("test.prototxt"):
+        assert "${TRAIN_SET}" not in path.read_text()
+
+
+# --- alive in Caffe --------------------------------------------------------------------------------------------------
+
+CROP = 65  # 32 k + 1, so that the three scales of resnet-101 meet
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    """Two small photos with scribbles on disk, and their list where the networks look for it."""
+    cv2 = pytest.importorskip("cv2", reason="writes the test images")
+    root = tmp_path_factory.mktemp("networks")
+    (root / "pascal_scribble" / "list").mkdir(parents=True)
+    random = np.random.RandomState(0)
+    lines = []
+    for index, (height, width) in enumerate([(70, 90), (50, 66)]):  # one is cropped, one is padded
+        image = cv2.resize(random.randint(0, 256, (8, 10, 3)).astype(np.uint8), (width, height))
+        label = np.full((height, width), 255, np.uint8)
+        label[8:40:8, :], label[:, 24] = 15, 0
+        cv2.imwrite(str(root / f"{index}.png"), image)
+        cv2.imwrite(str(root / f"{index}_label.png"), label)
+        lines.append(f"{index}.png {index}_label.png\n")
+    for name in ("train", "val"):
+        (root / "pascal_scribble" / "list" / f"{name}.txt").write_text("".join(lines))
+    return root
+
+
+def fill_in(text, data_root, crop=CROP):
+    values = {
+        "EXP": "pascal_scribble",
+        "NET_ID": "net",
+        "NUM_LABELS": "21",
+        "DATA_ROOT": f"{data_root}/",
+        "TRAIN_SET": "train",
+        "TEST_SET": "val",
+        "DENSECRF_LOSS_WEIGHT": "1e-8",
+    }
+    for name, value in values.items():
+        text = text.replace(f"${{{name}}}", value)
+    text = re.sub(r"crop_size: \d+", f"crop_size: {crop}", text)
+    return re.sub(r"batch_size: \d+", "batch_size: 2\\\\nprefetch: 0\\\\nseed: 1", text)
+
+
+def load(network, file, data_root, monkeypatch, crop=CROP):
+    path = data_root / f"{network}_{file}.prototxt"
+    path.write_text(fill_in((CONFIG / network / f"{file}.prototxt").read_text(), data_root, crop))
+    monkeypatch.chdir(data_root)
+    caffe.set_mode_cpu()
+    return caffe.Net(str(path), caffe.TEST if file == "test" else caffe.TRAIN)
+
+
+def owned(net):
+    """The parameters without those that the smaller scales of resnet-101 share."""
+    return {name: blobs for name, blobs in net.params.items() if not re.search("_res05|_res075", name)}
+
+
+def randomise(net):
+    """He's initialisation, neutral normalisation. Only owners are filled: what should share and does not stays 0."""
+    random = np.random.default_rng(0)
+    for name, blobs in owned(net).items():
+        if blobs[0].data.ndim == 4:
+            shape = blobs[0].data.shape
+            blobs[0].data[...] = random.standard_normal(shape, np.float32) * np.sqrt(2 / np.prod(shape[1:]))
+        elif name.startswith("bn"):
+            for blob, value in zip(blobs, (0, 1, 1)):
+                blob.data[...] = value
+        else:
+            blobs[0].data[...], blobs[1].data[...] = 0.5, 0
+
+
+SCORES = {"deeplab_msc_largeFOV": "fc_fusion", "resnet-101": "fc_fusion"}
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("network", PARAMETERS)
+def test_runs(network, file, data_root, monkeypatch):
+    if not hasattr(pytest.importorskip("rloss_caffe.layers"), "ImageSegData"):
+        pytest.skip("the networks read their images with ImageSegData, which does not exist yet")
+    net = load(network, file, data_root, monkeypatch)
+    assert sum(blob.count for blobs in owned(net).values() for blob in blobs) == PARAMETERS[network]
+    randomise(net)
+    outputs = net.forward()
+    assert all(np.isfinite(value).all() for value in outputs.values())
+    scores = net.blobs[SCORES.get(network, "fc8_pascal_scribble")].data
+    assert np.isfinite(scores).all() and scores.std(axis=(2, 3)).min() > 0
+    if file == "test":
+        full = {"resnet-101": "fc1_interp", "deeplab_msc_largeFOV": "fc_fusion"}.get(network, "fc8_interp")
+        assert net.blobs[full].data.shape[2:] == (CROP, CROP)
+        accuracy = outputs["fc1_accuracy" if network == "resnet-101" else "accuracy"]
+        assert accuracy.shape == (1, 1, 1, 3) and accuracy.min() > 0 and accuracy.max() < 1
+        return
+    assert scores.shape[2:] == (9, 9)
+    losses = {name: float(value) for name, value in outputs.items() if "loss" in name and name != "densecrf_loss"}
+    assert len(losses) == (4 if network == "resnet-101" else 1) and min(losses.values()) > 0
+    net.backward()
+    first = "data_conv" if network == "deeplab_msc_largeFOV" else next(iter(net.params))
+    for name in (first, list(net.params)[-1]):
+        gradient = net.params[name][0].diff
+        assert np.isfinite(gradient).all() and gradient.any(), name
+    if file == "trainwithdensecrfloss":
+        assert float(outputs["densecrf_loss"]) < 0
+        gradient = net.blobs[next(name for name in net.blobs if name.endswith("_interp_softmax"))].diff
+        assert np.isfinite(gradient).all() and gradient.any()
+
+
+# --- deeplab_squeezenet ----------------------------------------------------------------------------------------------
+
+
+def squeezenet_trunk(size):
+    """The network's layers up to its features, on an input of `size`, as a prototxt."""
+    net = read_net(CONFIG / "deeplab_squeezenet" / "test.prototxt")
+    names = [layer.name for layer in net.layer]
+    shape = {"shape": [{"dim": [1, 3, size, size]}]}
+    data = caffe_pb2.LayerParameter(name="data", type="Input", top=["data"], input_param=shape)
+    return caffe_pb2.NetParameter(layer=[data, *net.layer[1 : names.index("drop9")]])
+
+
+@pytest.mark.parametrize("size, features", [(65, 9), (321, 41), (513, 65)])
+def test_squeezenet_has_stride_8(size, features, tmp_path):
+    path = tmp_path / "trunk.prototxt"
+    path.write_text(text_format.MessageToString(squeezenet_trunk(size)))
+    net = caffe.Net(str(path), caffe.TEST)
+    assert net.blobs["fire9/concat"].data.shape == (1, 512, features, features)
+
+
+def test_squeezenet_features_are_the_releases(tmp_path):
+    """The public weights give the released network's features, and feature i is that of pixel 8 i.
+
+    The release's feature n, at stride 16 and without padding, looks at its pixel 16 n + 17. On the same photo
+    without its first 15 rows and columns this is pixel 16 n + 32: our feature 2 n + 4.
+    """
+    cv2 = pytest.importorskip("cv2", reason="reads the photo")
+    weights = str(shared_path("voc_mini/squeezenet_v1.0.caffemodel"))
+    photo = sorted(shared_path("voc_mini/JPEGImages").glob("*.jpg"))[0]
+    image = cv2.resize(cv2.imread(str(photo)), (321, 321)).astype(np.float32) - [104.008, 116.669, 122.675]
+    image = image.transpose(2, 0, 1)[None]
+    path = tmp_path / "trunk.prototxt"
+    path.write_text(text_format.MessageToString(squeezenet_trunk(321)))
+    ours = caffe.Net(str(path), weights, caffe.TEST)
+    release = caffe.Net(str(shared_path("voc_mini/squeezenet_v1.0_deploy.prototxt")), weights, caffe.TEST)
+    for name in ours.params:
+        assert np.array_equal(ours.params[name][0].data, release.params[name][0].data), name
+    ours.blobs["data"].data[...] = image
+    ours.forward()
+    release.blobs["data"].data[...] = image[:, :, 15:242, 15:242]
+    release.forward(end="fire9/concat")
+    found, expected = ours.blobs["fire9/concat"].data[0, :, 4::2, 4::2], release.blobs["fire9/concat"].data[0]
+    inner = (slice(None), slice(5, 8), slice(5, 8))  # further out, the release's zero padding shows
+    assert expected[inner].max() > 1
+    assert np.allclose(found[:, :13, :13][inner], expected[inner], rtol=1e-4, atol=1e-3)
