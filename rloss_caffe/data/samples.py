@@ -1,0 +1,161 @@
+"""One training sample: read, scaled, mirrored, padded and cropped as DeepLab's data layer does it.
+
+Everything random is drawn from a generator of the sample's own, made from the seed and the sample's position in the
+run. So the numbers do not depend on which process makes a sample, or when.
+"""
+
+import numpy as np
+
+from rloss_caffe.data.reading import import_cv2, read_image, read_label
+
+__all__ = ["Order", "SampleMaker"]
+
+
+class Order:
+    """Which list entry is at which position of an endless run over a list of `length` entries.
+
+    Without `shuffle` the list in its order, over and over; with it, a new permutation for every epoch. The first
+    epoch starts `skip` entries late.
+    """
+
+    def __init__(self, length, shuffle=False, seed=0, skip=0):
+        self._length, self._shuffle, self._seed, self._skip = length, shuffle, seed, skip
+        self._epoch, self._permutation = None, None
+
+    def __getitem__(self, position):
+        epoch, place = divmod(position + self._skip, self._length)
+        if not self._shuffle:
+            return place
+        if epoch != self._epoch:
+            self._permutation = np.random.RandomState([self._seed, epoch]).permutation(self._length)
+            self._epoch = epoch
+        return int(self._permutation[place])
+
+
+class SampleMaker:
+    """Makes samples out of list entries.
+
+    Parameters
+    ----------
+    seed : int
+    crop : (int, int) or None
+        Rows and columns of every sample; smaller images are padded at the bottom and right. None: the image's size.
+    random_crop : bool
+        A random place for the crop (training) or the middle (testing).
+    mirror : bool
+        Mirror every other sample, at random.
+    scale_factors : sequence of float
+        Each sample is scaled by one of these, drawn at random; none: not scaled.
+    mean_value : sequence of float
+        Subtracted from the channels, then multiplied by `scale`; none, one, or as many as there are channels.
+    is_color : bool
+        BGR images or grey ones.
+    new_size : (int, int) or None
+        Rows and columns to which everything is resized before all else.
+    ignore_label : int
+        The label of padding, and of everything where entries have no label.
+    """
+
+    def __init__(
+        self,
+        seed=0,
+        crop=None,
+        random_crop=False,
+        mirror=False,
+        scale_factors=(),
+        mean_value=(),
+        scale=1.0,
+        is_color=True,
+        new_size=None,
+        ignore_label=255,
+    ):
+        self._seed, self._crop, self._random_crop, self._mirror = seed, crop, random_crop, mirror
+        self._scale_factors = np.array(scale_factors, np.float32)
+        self._mean = np.array(mean_value or [0], np.float32)
+        self._scale, self._is_color = np.float32(scale), is_color
+        self._new_size, self._ignore_label = new_size, ignore_label
+
+    @property
+    def channels(self):
+        return 3 if self._is_color else 1
+
+    def make(self, entry, position, out=None):
+        """Make one sample.
+
+        Parameters
+        ----------
+        entry : Entry
+        position : int
+            The sample's number in the run; with the seed it decides everything random.
+        out : (array (channels, H, W), array (H, W)), float32, optional
+            Where data and label go; required shape: the crop's.
+
+        Returns
+        -------
+        data, label, (int, int)
+            The arrays, and the image's rows and columns before scaling.
+
+        Raises
+        ------
+        ValueError
+            A file cannot be read, or image and label differ in size: the message names them and the list's line.
+        """
+        image, label = self._load(entry)
+        size = image.shape[:2]
+        random = np.random.RandomState([self._seed, position & 0xFFFFFFFF, position >> 32])
+        mirrored = self._mirror and bool(random.randint(2))
+        if len(self._scale_factors):
+            image, label = self._rescale(image, label, self._scale_factors[random.randint(len(self._scale_factors))])
+        crop = self._crop or image.shape[:2]
+        corner = [self._offset(max(length, part) - part, random) for length, part in zip(image.shape, crop)]
+        window = tuple(slice(start, start + part) for start, part in zip(corner, crop))
+        if out is None:
+            out = np.empty((self.channels, *crop), np.float32), np.empty(crop, np.float32)
+        self._write(image[window], label[window], *(array[..., ::-1] if mirrored else array for array in out))
+        return (*out, size)
+
+    def _load(self, entry):
+        try:
+            image = read_image(entry.image, self._is_color)
+            if isinstance(entry.label, str):
+                label = read_label(entry.label)
+            else:
+                label = np.full(image.shape[:2], self._ignore_label if entry.label is None else entry.label, np.uint8)
+        except ValueError as error:
+            raise ValueError(f"line {entry.line} of the list: {error}") from None
+        if label.shape != image.shape[:2]:
+            raise ValueError(
+                f"line {entry.line} of the list: image and label must have the same size, found {image.shape[1]} x "
+                f"{image.shape[0]} in {entry.image} and {label.shape[1]} x {label.shape[0]} in {entry.label}"
+            )
+        return self._resize(image, label, self._new_size) if self._new_size else (image, label)
+
+    def _rescale(self, image, label, factor):
+        if factor == 1:
+            return image, label
+        size = [max(1, int(np.float32(length) * factor)) for length in label.shape]
+        return self._resize(image, label, size)
+
+    def _resize(self, image, label, size):
+        cv2 = import_cv2()
+        size = size[1], size[0]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+        label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)  # classes must not blend
+        return image.reshape(*label.shape, self.channels), label
+
+    def _offset(self, room, random):
+        return int(random.randint(room + 1)) if self._random_crop else room // 2
+
+    def _write(self, image, label, data, label_out):
+        """Top left the image, the rest padding: 0, as of a pixel with the mean colour, and the ignored label."""
+        height, width = label.shape
+        for channel in range(self.channels):
+            mean = self._mean[channel if len(self._mean) > 1 else 0]
+            part = data[channel, :height, :width]
+            np.subtract(image[:, :, channel], mean, out=part, dtype=np.float32)
+            if self._scale != 1:
+                part *= self._scale
+        label_out[:height, :width] = label
+        for array, padding in ((data, 0), (label_out, self._ignore_label)):
+            array[..., height:, :] = padding
+            array[..., :height, width:] = padding

@@ -1,0 +1,342 @@
+"""Lists, reading, samples and worker processes behind ImageSegData; no Caffe needed."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+cv2 = pytest.importorskip("cv2", reason="images are read with OpenCV")
+Image = pytest.importorskip("PIL.Image", reason="label maps are read with Pillow")
+
+from rloss_caffe.data.batches import DirectReader, Prefetcher  # noqa: E402
+from rloss_caffe.data.lists import Entry, read_list  # noqa: E402
+from rloss_caffe.data.reading import read_image, read_label  # noqa: E402
+from rloss_caffe.data.samples import Order, SampleMaker  # noqa: E402
+
+MEAN = [104.008, 116.669, 122.675]
+
+
+def write_pair(folder, name, height, width, seed=0):
+    """A noisy image and a label map that is a function of it: label = blue // 16."""
+    image = np.random.RandomState(seed).randint(0, 256, (height, width, 3), np.uint8)
+    cv2.imwrite(str(folder / f"{name}.png"), image)
+    cv2.imwrite(str(folder / f"{name}_label.png"), image[:, :, 0] // 16)
+    return Entry(seed + 1, str(folder / f"{name}.png"), str(folder / f"{name}_label.png"))
+
+
+# --- lists -----------------------------------------------------------------------------------------------------------
+
+
+def write_list(folder, text):
+    for name in ("a.jpg", "a.png"):
+        (folder / name).write_bytes(b"")
+    path = folder / "list.txt"
+    path.write_text(text)
+    return path
+
+
+def test_list(tmp_path):
+    path = write_list(tmp_path, "a.jpg a.png\r\n\n/a.jpg  a.png  more words\n")
+    entries = read_list(path, str(tmp_path))
+    assert [entry.line for entry in entries] == [1, 3]
+    for entry in entries:
+        assert os.path.samefile(entry.image, tmp_path / "a.jpg") and os.path.samefile(entry.label, tmp_path / "a.png")
+    assert read_list(path, f"{tmp_path}/")[0].image == f"{tmp_path}/a.jpg"
+    assert read_list(write_list(tmp_path, "a.jpg"), str(tmp_path), "NONE") == [Entry(1, f"{tmp_path}/a.jpg", None)]
+    numbers = read_list(write_list(tmp_path, "a.jpg 7\na.jpg 300\na.jpg -1"), str(tmp_path), "IMAGE")
+    assert [entry.label for entry in numbers] == [7, 255, 0]
+
+
+@pytest.mark.parametrize(
+    "text, label_type, message",
+    [
+        ("", "PIXEL", "is empty"),
+        ("a.jpg a.png\nb.jpg a.png", "PIXEL", "line 2: no such file: .*b.jpg"),
+        ("a.jpg a.png\n\na.jpg b.png", "PIXEL", "line 3: no such file: .*b.png"),
+        ("a.jpg", "PIXEL", "line 1: expected an image and a label, found 'a.jpg' alone"),
+        ("a.jpg a.png", "IMAGE", "line 1: .*found 'a.png'; for label maps write label_type: PIXEL"),
+        (". a.png", "PIXEL", "line 1: not a file"),
+    ],
+)
+def test_bad_list(tmp_path, text, label_type, message):
+    with pytest.raises(ValueError, match=message):
+        read_list(write_list(tmp_path, text), str(tmp_path), label_type)
+
+
+def test_missing_list(tmp_path):
+    with pytest.raises(ValueError, match="cannot read the list .*nothing.txt"):
+        read_list(tmp_path / "nothing.txt")
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_labels_are_indices_whether_grey_or_palette(tmp_path):
+    labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(labels).save(tmp_path / "grey.png")
+    palette = Image.fromarray(labels, "P")
+    palette.putpalette([7 * value % 256 for value in range(768)])
+    palette.save(tmp_path / "palette.png")
+    for name in ("grey", "palette"):
+        assert np.array_equal(read_label(str(tmp_path / f"{name}.png")), labels)
+    assert not np.array_equal(cv2.imread(str(tmp_path / "palette.png"), 0), labels)  # what this guards against
+
+
+@pytest.mark.parametrize("mode", ["RGB", "I;16", "LA"])
+def test_other_pictures_are_no_labels(tmp_path, mode):
+    Image.new(mode, (4, 4)).save(tmp_path / "label.png")
+    with pytest.raises(ValueError, match="one channel of 8 bits"):
+        read_label(str(tmp_path / "label.png"))
+
+
+@pytest.mark.parametrize("read", [read_image, read_label])
+@pytest.mark.parametrize("content", [None, b"", b"no picture", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"])
+def test_broken_files(tmp_path, read, content):
+    path = tmp_path / "broken.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match="could not open or decode .*broken.png"):
+        read(str(path))
+
+
+# --- samples ---------------------------------------------------------------------------------------------------------
+
+
+def test_plain_sample(tmp_path):
+    entry = write_pair(tmp_path, "a", 5, 7)
+    image = cv2.imread(entry.image).astype(np.float32)
+    data, label, size = SampleMaker(mean_value=MEAN).make(entry, 0)
+    assert data.dtype == label.dtype == np.float32 and size == (5, 7)
+    assert np.allclose(data, (image - np.float32(MEAN)).transpose(2, 0, 1), atol=1e-5)
+    assert np.array_equal(label, image[:, :, 0] // 16)
+    one_mean, _, _ = SampleMaker(mean_value=[100], scale=0.5).make(entry, 0)
+    assert np.array_equal(one_mean, (image.transpose(2, 0, 1) - 100) / 2)
+    grey, _, _ = SampleMaker(is_color=False).make(entry, 0)
+    assert np.array_equal(grey[0], cv2.imread(entry.image, cv2.IMREAD_GRAYSCALE))
+
+
+@pytest.mark.parametrize("mean", [[], [100], MEAN])
+def test_padding_is_bottom_right(tmp_path, mean):
+    entry = write_pair(tmp_path, "a", 5, 7)
+    plain, plain_label, _ = SampleMaker(mean_value=mean).make(entry, 0)
+    data, label, _ = SampleMaker(mean_value=mean, crop=(9, 8), ignore_label=254).make(entry, 0)
+    assert np.array_equal(data[:, :5, :7], plain) and np.array_equal(label[:5, :7], plain_label)
+    assert not data[:, 5:].any() and not data[:, :, 7:].any()
+    assert (label[5:] == 254).all() and (label[:, 7:] == 254).all()
+
+
+def test_test_crop_is_the_middle(tmp_path):
+    entry = write_pair(tmp_path, "a", 10, 13)
+    plain, plain_label, _ = SampleMaker().make(entry, 0)
+    data, label, size = SampleMaker(crop=(5, 4)).make(entry, 0)
+    assert (
+        np.array_equal(data, plain[:, 2:7, 4:8]) and np.array_equal(label, plain_label[2:7, 4:8]) and size == (10, 13)
+    )
+    tall, _, _ = SampleMaker(crop=(12, 4)).make(entry, 0)  # padded one way, cropped the other
+    assert np.array_equal(tall[:, :10], plain[:, :, 4:8]) and not tall[:, 10:].any()
+
+
+def find_window(window, image):
+    """Where a crop stands in the image: (row, column, mirrored)."""
+    height, width = window.shape[1:]
+    places = []
+    for mirrored in (False, True):
+        pattern = window[:, :, ::-1] if mirrored else window
+        for row in range(image.shape[1] - height + 1):
+            for column in range(image.shape[2] - width + 1):
+                if np.array_equal(image[:, row : row + height, column : column + width], pattern):
+                    places.append((row, column, mirrored))
+    assert len(places) == 1
+    return places[0]
+
+
+def test_random_crops_and_mirrors_reach_every_place_evenly(tmp_path):
+    entry = write_pair(tmp_path, "a", 8, 7)
+    plain, plain_label, _ = SampleMaker().make(entry, 0)
+    maker = SampleMaker(crop=(6, 6), random_crop=True, mirror=True, seed=3)
+    counts = {}
+    for position in range(600):
+        data, label, _ = maker.make(entry, position)
+        row, column, mirrored = place = find_window(data, plain)
+        counts[place] = counts.get(place, 0) + 1
+        expected = plain_label[row : row + 6, column : column + 6]
+        assert np.array_equal(label, expected[:, ::-1] if mirrored else expected)
+    assert len(counts) == 3 * 2 * 2
+    # 50 each on average; chi square with 11 degrees of freedom, 99.9 %
+    assert sum((count - 50) ** 2 / 50 for count in counts.values()) < 31.3
+
+
+def test_scaling(tmp_path):
+    """OpenCV's own resizing is the definition; sizes are cut off: 333 * 0.75 = 249."""
+    entry = write_pair(tmp_path, "a", 333, 21)
+    image, label = cv2.imread(entry.image), cv2.imread(entry.label, 0)
+    data, labels, size = SampleMaker(scale_factors=[0.75]).make(entry, 0)
+    assert data.shape == (3, 249, 15) and size == (333, 21)
+    assert np.array_equal(data, cv2.resize(image, (15, 249), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1))
+    assert np.array_equal(labels, cv2.resize(label, (15, 249), interpolation=cv2.INTER_NEAREST))
+    factors = [0.5, 0.75, 1, 1.25, 1.5]
+    heights = [SampleMaker(scale_factors=factors).make(entry, position)[0].shape[1] for position in range(60)]
+    assert set(heights) == {int(333 * factor) for factor in factors}
+
+
+def test_new_size_keeps_labels_pure(tmp_path):
+    entry = write_pair(tmp_path, "a", 20, 30)
+    cv2.imwrite(entry.label, np.where(np.arange(30) < 15, 3, 200).astype(np.uint8)[np.newaxis].repeat(20, 0))
+    data, label, size = SampleMaker(new_size=(31, 47)).make(entry, 0)
+    assert data.shape == (3, 31, 47) and size == (31, 47) and set(np.unique(label)) == {3, 200}
+
+
+def test_labels_of_whole_images(tmp_path):
+    image = write_pair(tmp_path, "a", 5, 7).image
+    assert (SampleMaker().make(Entry(1, image, 9), 0)[1] == 9).all()
+    assert (SampleMaker(ignore_label=77).make(Entry(1, image, None), 0)[1] == 77).all()
+
+
+def test_sizes_must_agree(tmp_path):
+    a, b = write_pair(tmp_path, "a", 5, 7), write_pair(tmp_path, "b", 5, 8)
+    with pytest.raises(ValueError, match=r"line 4 of the list: .*7 x 5 in .*a.png and 8 x 5 in .*b_label.png"):
+        SampleMaker().make(Entry(4, a.image, b.label), 0)
+
+
+def test_order():
+    assert [Order(3)[position] for position in range(7)] == [0, 1, 2, 0, 1, 2, 0]
+    assert [Order(3, skip=2)[position] for position in range(4)] == [2, 0, 1, 2]
+    order = Order(50, shuffle=True, seed=1)
+    epochs = [[order[50 * epoch + place] for place in range(50)] for epoch in range(3)]
+    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    again = Order(50, shuffle=True, seed=1)
+    assert [again[place] for place in range(100, 150)] == epochs[2]
+    assert [Order(50, shuffle=True, seed=2)[place] for place in range(50)] != epochs[0]
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+OPTIONS = {"crop": (24, 24), "random_crop": True, "mirror": True, "scale_factors": [0.5, 1, 1.5], "mean_value": MEAN}
+
+
+def make_readers(entries, batch_size=3, slots=2, workers=2):
+    order = Order(len(entries), shuffle=True, seed=5)
+
+    def positions(batch):
+        first = batch * batch_size
+        return [(position, order[position]) for position in range(first, first + batch_size)]
+
+    yield DirectReader(SampleMaker(**OPTIONS), entries, positions)
+    yield Prefetcher(OPTIONS, entries, positions, batch_size, 3, slots, workers)
+
+
+@pytest.fixture
+def entries(tmp_path):
+    return [write_pair(tmp_path, str(index), 20 + index, 30 - index, index) for index in range(5)]
+
+
+@pytest.mark.parametrize("slots, workers", [(1, 1), (2, 2), (3, 7)])
+def test_workers_make_the_same_batches(entries, slots, workers):
+    direct, prefetcher = make_readers(entries, slots=slots, workers=workers)
+    for _ in range(8):
+        for expected, found in zip(direct.take(), prefetcher.take()):
+            assert np.array_equal(expected, found)
+    prefetcher.close()
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def ended(pids, seconds=10):
+    deadline = time.time() + seconds
+    while any(map(is_alive, pids)) and time.time() < deadline:
+        time.sleep(0.02)
+    return not any(map(is_alive, pids))
+
+
+linux = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")
+
+
+@linux
+def test_workers_end_with_their_owner(entries):
+    _, prefetcher = make_readers(entries)
+    pids = prefetcher.pids
+    assert len(pids) == 2 and all(map(is_alive, pids))
+    files = [path for path in os.listdir("/dev/shm") if path.startswith("rloss_caffe_")]
+    del prefetcher
+    gc.collect()
+    assert ended(pids)
+    assert len([path for path in os.listdir("/dev/shm") if path.startswith("rloss_caffe_")]) < len(files) or not files
+
+
+@linux
+def test_workers_end_with_a_killed_process(entries):
+    code = (
+        "import sys, json, time\n"
+        "from rloss_caffe.data.batches import Prefetcher\nfrom rloss_caffe.data.lists import Entry\n"
+        "entries = [Entry(*entry) for entry in json.loads(sys.argv[1])]\n"
+        "p = Prefetcher({'crop': (8, 8)}, entries, lambda batch: [(batch, 0)], 1, 3, 2, 2)\n"
+        "print(*p.pids, flush=True)\ntime.sleep(60)\n"
+    )
+    import json
+
+    process = subprocess.Popen([sys.executable, "-c", code, json.dumps(entries)], stdout=subprocess.PIPE, text=True)
+    pids = [int(pid) for pid in process.stdout.readline().split()]
+    assert len(pids) == 2
+    process.kill()
+    process.wait()
+    assert ended(pids)
+
+
+@linux
+def test_a_worker_that_dies_is_an_error_not_a_hang(entries):
+    _, prefetcher = make_readers(entries)
+    os.kill(prefetcher.pids[1], signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="worker process that reads images was ended by signal 9"):
+        for _ in range(4):
+            prefetcher.take()
+    with pytest.raises(RuntimeError, match="signal 9"):
+        prefetcher.take()
+    assert ended(prefetcher.pids)
+
+
+@linux
+def test_workers_do_not_mind_an_interrupt(entries):
+    direct, prefetcher = make_readers(entries)
+    for pid in prefetcher.pids:
+        os.kill(pid, signal.SIGINT)
+    time.sleep(0.1)
+    for _ in range(4):
+        assert np.array_equal(direct.take()[0], prefetcher.take()[0])
+    prefetcher.close()
+
+
+def test_a_file_that_vanishes_is_named_and_training_may_go_on(entries):
+    direct, prefetcher = make_readers(entries, slots=1)
+    os.rename(entries[2].label, entries[2].label + ".away")
+    messages = []
+    for _ in range(4):
+        try:
+            prefetcher.take()
+        except ValueError as error:
+            messages.append(str(error))
+            break
+    assert len(messages) == 1 and "line 3 of the list" in messages[0] and "2_label.png" in messages[0]
+    prefetcher.close()
+
+
+def test_batches_without_crop_need_one_size(entries):
+    reader = DirectReader(SampleMaker(), entries, lambda batch: [(0, 0), (1, 1)])
+    with pytest.raises(ValueError, match=r"30 x 20 in .*0.png \(line 1 of the list\) and 29 x 21 in .*1.png"):
+        reader.take()
+
+
+def test_no_room_for_shared_memory(entries):
+    with pytest.raises(OSError, match="no room for"):
+        Prefetcher({"crop": (2**15, 2**15)}, entries, lambda batch: [], 4096, 3, 4, 1)
