@@ -1,0 +1,56 @@
+"""Label maps drawn over photographs, in VOC's colours."""
+
+import numpy as np
+
+from rloss_caffe.voc import IGNORE, palette
+
+__all__ = ["draw_mask", "draw_scribbles", "is_scribble"]
+
+_RIM = 235
+
+
+def is_scribble(label):
+    """Whether a label map looks drawn by strokes: less than a third of it says something."""
+    return np.mean(label != IGNORE) < 1 / 3
+
+
+def draw_scribbles(image, label, colours=None):
+    """The labelled pixels in their colours on the photograph, with a light rim that shows them on any ground.
+
+    Parameters
+    ----------
+    image : uint8 array (H, W, 3)
+        RGB.
+    label : uint8 array (H, W)
+        255 is unlabelled.
+    colours : uint8 array (256, 3), optional
+        VOC's palette if left out.
+
+    Returns
+    -------
+    uint8 array (H, W, 3)
+    """
+    colours = palette() if colours is None else colours
+    padded = np.pad(label != IGNORE, 1)
+    rim = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+    result = image.copy()
+    result[rim] = _RIM
+    shown = padded[1:-1, 1:-1]
+    result[shown] = colours[label[shown]]
+    return result
+
+
+def draw_mask(image, label, colours=None, strength=0.6):
+    """The classes' colours laid over the photograph, background (0) left clear, 255 light; a light line between labels.
+
+    Arguments and result as in `draw_scribbles`; `strength` from 0 (photograph alone) to 1 (colours alone).
+    """
+    colours = palette() if colours is None else colours
+    shown = label != 0
+    mixed = (1 - strength) * image + strength * colours[label]
+    result = np.where(shown[..., np.newaxis], mixed, image).astype(np.uint8)
+    edge = np.zeros(label.shape, bool)
+    edge[:, 1:] |= label[:, 1:] != label[:, :-1]
+    edge[1:] |= label[1:] != label[:-1]
+    result[edge] = _RIM
+    return result
