@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 from collections import namedtuple
 
 import numpy as np
@@ -69,16 +70,14 @@ class Segmenter:
             file.write(_as_text(layers, source, self.data, self._input))
             file.flush()
             self._net = getattr(rloss_caffe, "Net", caffe.Net)(file.name, caffe.TEST)
-        before = self._sums()
+        _check_weights(net, weights, list(self._net.params))
         self._net.copy_from(weights)
-        if before and before == self._sums():
-            raise ValueError(f"no layer of {net} has weights in {weights}: their names differ")
-
-    def _sums(self):
-        return [float(np.abs(blob.data).sum()) for blobs in self._net.params.values() for blob in blobs]
 
     def predict(self, image):
-        """The label map of an image file: array (H, W), uint8, the class with the largest score."""
+        """The label map of an image file: array (H, W), uint8.
+
+        The class with the largest score, the last one among equals, as SegAccuracy counts it.
+        """
         image = read_image(os.fspath(image), self._input.is_color)
         height, width, channels = image.shape
         least = self._input.size or (height, width)
@@ -98,7 +97,8 @@ class Segmenter:
             scores = interpolate(scores, size)
         if np.isnan(scores).any():
             raise ValueError(f"blob {self.score!r} holds NaN: the net has diverged")
-        return scores[:, :height, :width].argmax(axis=0).astype(np.uint8)
+        reverse = scores[::-1, :height, :width]  # as argmax takes the first of equals
+        return (len(scores) - 1 - reverse.argmax(axis=0)).astype(np.uint8)
 
 
 def _read_net(path):
@@ -110,6 +110,26 @@ def _read_net(path):
             return text_format.Parse(file.read(), caffe_pb2.NetParameter())
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no net for this Caffe: {error}") from None
+
+
+def _check_weights(net, path, names):
+    """Caffe loads by name and passes over what is missing: a net that was never trained would seem to be poor."""
+    from caffe.proto import caffe_pb2
+    from google.protobuf.message import DecodeError
+
+    if path.endswith(".h5"):
+        return
+    file = caffe_pb2.NetParameter()
+    try:
+        with open(path, "rb") as stream:
+            file.ParseFromString(stream.read())
+    except DecodeError as error:
+        raise ValueError(f"{path} is no binary NetParameter: {error}") from None
+    missing = sorted(set(names) - {layer.name for layer in [*file.layer, *file.layers] if layer.blobs})
+    if names and len(missing) == len(names):
+        raise ValueError(f"no layer of {net} has weights in {path}: their names differ")
+    if missing:
+        warnings.warn(f"{path} has no weights for the layers {', '.join(missing)} of {net}", stacklevel=3)
 
 
 def _is_in_test(layer):

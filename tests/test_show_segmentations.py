@@ -138,9 +138,9 @@ def test_sheet(tool, root):
     pytest.importorskip("matplotlib")
     state = prepare(tool, root, "--scribbles", root / "scribbles", "--columns", 1)
     figure = draw(tool, state)
-    assert len(figure.axes) == 4 * 5 and tuple(figure.get_size_inches() * 100)[0] == 1200
+    assert len(figure.axes) == 4 * 5 and figure.get_figwidth() * figure.dpi == 1200
     assert texts(figure)[:2] == [
-        "4 of 4 images, the worst of good first",
+        "4 of 4 images, those with the lowest IoU of 'good' first",
         "IoU in %: of an image, the mean over the classes in its own label map; 255 does not count",
     ]
     assert texts(figure)[2:7] == ["image", "scribble", "poor", "good", "ground truth"]
@@ -175,9 +175,10 @@ def test_pictures_are_the_files(tool, root):
             rows = ((np.arange(picture.shape[0]) + 0.5) * label.shape[0] / picture.shape[0]).astype(int)
             cols = ((np.arange(picture.shape[1]) + 0.5) * label.shape[1] / picture.shape[1]).astype(int)
             label = label[rows][:, cols]
-            np.testing.assert_array_equal(picture[label != 255], palette[label[label != 255]])
-            assert set(np.unique(picture[label == 255])) == {140, 255}
-        assert abs(image.astype(int) - 120).min() > 20 and image.shape == truth.shape
+            same = (picture == palette[label]).all(axis=2)[label != 255]
+            assert same.mean() > 0.995  # a point half-way between two pixels may go to either
+            assert np.isin(picture[label == 255], [140, 255]).mean() > 0.95
+        assert image[label == 12].mean() > 180 and image[label == 0].mean() < 60 and image.shape == truth.shape
         ratio = image.shape[1] / image.shape[0]
         assert ratio == pytest.approx(WIDTHS[index] / HEIGHTS[index], rel=0.02)
 
@@ -241,7 +242,7 @@ def test_command(root):
         (["--prediction", "a=good", "--prediction", "a=poor"], "a name of its own"),
         (["--prediction", "a=good", "--by", "b"], "--by must be one of a, found b"),
         (["--prediction", "a=good", "--count", "0"], "--count must be >= 1"),
-        (["--prediction", "a=good", "--columns", "20"], "do not fit into 1200 pixels"),
+        (["--prediction", "a=good", "--columns", "4", "--width", "400"], "4 x 3 pictures do not fit into 400 pixels"),
         (["--prediction", "a=good", "--scribbles", "masks/none"], "no image that is shown has a scribble"),
         (["--prediction", "a=good", "--classes", "nothing,something"], "has the label 12, found 2 classes"),
         (["--prediction", "a=scribbles"], "im0.png"),
@@ -335,6 +336,34 @@ def test_nets_segment_as_they_should(root, name):
         np.testing.assert_array_equal(segmenter.predict(root / "images" / f"im{index}.png"), expected)
 
 
+def test_the_same_counts_as_in_the_net_itself(tool, root):
+    """The net with its own data layer and SegAccuracy, and the segmenter, which replaces both."""
+    caffe = pytest.importorskip("caffe")
+    from rloss_caffe.layers.seg_accuracy import confusion_matrices
+    from rloss_caffe.segmenter import Segmenter
+
+    text = (SEG_DATA + SCORE + JUDGE).replace(
+        "kernel_size: 1", 'kernel_size: 3 pad: 1 weight_filler { type: "xavier" }'
+    )
+    text = (
+        text.replace("nowhere.txt", f"{root}/list.txt").replace("/nowhere", str(root)).replace("49", "67, prefetch: 0")
+    )
+    path, weights = root / "whole.prototxt", root / "whole.caffemodel"
+    path.write_text(text.replace("ignore_label: 255", "{ignore_label: 255, reset: false}"))
+    net = caffe.Net(str(path), caffe.TEST)
+    net.params["score"][0].data[[3, 7]] = net.params["score"][0].data[12]  # equal scores: the last wins
+    net.save(str(weights))
+    for _ in range(4):
+        net.forward()
+    (expected,) = confusion_matrices(net).values()
+    segmenter = Segmenter(path, weights)
+    for index in range(4):
+        mask = read(root / "masks" / f"im{index}.png")
+        label = segmenter.predict(root / "images" / f"im{index}.png")
+        expected.counts -= tool.count(label[mask != 255], mask[mask != 255], 13).counts[:13, :13]
+    assert not expected.counts.any()
+
+
 def test_coarse_scores_are_interpolated(root):
     from rloss_caffe.segmenter import Segmenter
 
@@ -371,11 +400,23 @@ def test_nets_that_cannot_be_used(root):
     fails(INPUT + SCORE.replace('name: "score"', 'name: "other"'), "no layer of .* has weights in")
     fails(INPUT + SCORE + SCORE.replace("score", "second"), "not one output: score, second")
     fails(INPUT + SCORE.replace('type: "Convolution"', 'kind: "Convolution"'), "is no net for this Caffe: 2:.*kind")
+    weights.write_bytes(b"no weights" * 9)
+    fails(INPUT + SCORE, r"input.caffemodel is no binary NetParameter")
+    weights = write_net(root, "seg_data")[1]
     two = INPUT + INPUT.replace("data", "more")
     fails(
         two + 'layer { name: "s" type: "Concat" bottom: "data" bottom: "more" top: "s" }', "one data blob.*: data, more"
     )
     fails(STOCK_DATA.replace("mean_value: 10", 'mean_file: "x"') + SCORE + JUDGE, "has a mean_file")
+
+
+def test_layers_without_weights_are_named(root):
+    net, weights = write_net(root, "input")
+    from rloss_caffe.segmenter import Segmenter
+
+    net.write_text(INPUT + SCORE + SCORE.replace("score", "second").replace('"data"', '"score"'))
+    with pytest.warns(UserWarning, match="input.caffemodel has no weights for the layers second"):
+        Segmenter(net, weights)
 
 
 def test_command_with_models(root):

@@ -150,7 +150,7 @@ def segment(source, entries, folder, arguments):
     segmenter = Segmenter(source.net, source.weights, arguments.score, arguments.mean)
     folder.mkdir(parents=True, exist_ok=True)
     for entry in with_progress(entries, source.name):
-        label = Image.fromarray(segmenter.predict(entry.image), "P")
+        label = Image.fromarray(segmenter.predict(entry.image))
         label.putpalette(voc.palette().tobytes())
         label.save(folder / f"{Path(entry.image).stem}.png")
 
@@ -420,8 +420,9 @@ def mark_best(panels, item, n_sources):
 
 
 def title(shown, items, name, order):
-    which = {"worst": f"the worst of {name} first", "best": f"the best of {name} first", "list": "in the list's order"}
-    return f"{len(shown)} of {len(items)} images, {which[order]}"
+    which = {"worst": "lowest", "best": "highest"}.get(order)
+    ordered = f"those with the {which} IoU of '{name}' first" if which else "in the list's order"
+    return f"{len(shown)} of {len(items)} images, {ordered}"
 
 
 def summary(names, items):
