@@ -186,7 +186,12 @@ def test_pictures_are_the_files(tool, root):
 def test_everything_is_inside_the_sheet_and_apart(tool, root):
     pytest.importorskip("matplotlib")
     write(root / "masks" / "im3.png", np.arange(34 * 48, dtype=np.uint8).reshape(48, 34) % 21)  # a long caption
-    for more in (["--columns", 1], ["--columns", 2, "--width", 900], ["--scribbles", root / "scribbles", "--count", 3]):
+    long = f"{'a_long_name' * 6}={root / 'good'}"
+    for more in (
+        ["--columns", 1],
+        ["--width", 600, "--prediction", long, "--by", long[: -len(f"={root / 'good'}")]],
+        ["--scribbles", root / "scribbles", "--count", 3],
+    ):
         figure = draw(tool, prepare(tool, root, *more))
         figure.canvas.draw()
         size = figure.bbox.width, figure.bbox.height
@@ -242,7 +247,7 @@ def test_command(root):
         (["--prediction", "a=good", "--prediction", "a=poor"], "a name of its own"),
         (["--prediction", "a=good", "--by", "b"], "--by must be one of a, found b"),
         (["--prediction", "a=good", "--count", "0"], "--count must be >= 1"),
-        (["--prediction", "a=good", "--columns", "4", "--width", "400"], "4 x 3 pictures do not fit into 400 pixels"),
+        (["--prediction", "a=good", "--columns", "4", "--width", "600"], "4 x 3 pictures do not fit into 600 pixels"),
         (["--prediction", "a=good", "--scribbles", "masks/none"], "no image that is shown has a scribble"),
         (["--prediction", "a=good", "--classes", "nothing,something"], "has the label 12, found 2 classes"),
         (["--prediction", "a=scribbles"], "im0.png"),

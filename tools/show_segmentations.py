@@ -101,7 +101,7 @@ def parse_arguments(words=None):
         parser.error(f"each prediction and model needs a name of its own, found {', '.join(names)}")
     if arguments.by and arguments.by not in names:
         parser.error(f"--by must be one of {', '.join(names)}, found {arguments.by}")
-    for name, least in (("count", 1), ("columns", 1), ("width", 300)):
+    for name, least in (("count", 1), ("columns", 1), ("width", 600)):
         value = getattr(arguments, name)
         if value is not None and value < least:
             parser.error(f"--{name} must be >= {least}, found {value}")
@@ -254,7 +254,8 @@ def draw(shown, folders, items, by, arguments):
     handles = legend_handles(occurring, arguments.classes)
     legend_columns = max(1, min(len(handles), (arguments.width - 2 * MARGIN) // 150))
     legend_height = 24 * math.ceil(len(handles) / legend_columns) + 8
-    notes = summary(list(folders), items)
+    room = int((arguments.width - 2 * MARGIN) / 7)
+    notes = [line for note in summary(list(folders), items) for line in textwrap.wrap(note, room)]
     foot = legend_height + 18 * len(notes) + 14
     height = HEAD + HEADING + sum(map(sum, sizes)) + foot
 
@@ -421,7 +422,7 @@ def mark_best(panels, item, n_sources):
 
 def title(shown, items, name, order):
     which = {"worst": "lowest", "best": "highest"}.get(order)
-    ordered = f"those with the {which} IoU of '{name}' first" if which else "in the list's order"
+    ordered = f"those with the {which} IoU of '{shorten(name, 30)}' first" if which else "in the list's order"
     return f"{len(shown)} of {len(items)} images, {ordered}"
 
 
@@ -429,7 +430,7 @@ def summary(names, items):
     """The figures of the whole list, a line a prediction."""
     figures = [over_list(items, index) for index in range(len(names))]
     return [
-        f"{name}: IoU {total:.1f} over the whole list ({len(items)} images taken together, mean over the classes that "
+        f"{shorten(name, 30)}: IoU {total:.1f} over the whole list ({len(items)} images taken together, mean over the classes that "
         f"occur); mean of the images' IoU {mean:.1f}"
         for name, (total, mean) in zip(names, figures)
     ]
