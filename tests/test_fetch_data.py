@@ -7,10 +7,12 @@ import io
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 
 import pytest
@@ -30,7 +32,8 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.cut, self.failures, self.tag, self.ranges = CONTENT, None, [], '"1"', True
-        self.log = []
+        self.log, self.go_on = [], threading.Event()
+        self.go_on.set()
         self.url = f"http://127.0.0.1:{self.server_port}/data.zip"
 
     def handle_error(self, request, client_address):
@@ -61,6 +64,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         end = len(content) if server.cut is None else start + server.cut
         self.wfile.write(content[start:end])
+        server.go_on.wait(30)
 
     def log_message(self, *arguments):
         pass
@@ -293,8 +297,11 @@ def test_damage_anywhere_is_an_error_or_harmless(tmp_path):
 # --- the tool --------------------------------------------------------------------------------------------------------
 
 
+TOOL = [sys.executable, str(ROOT / "tools" / "fetch_data.py")]
+
+
 def fetch(root, *arguments):
-    command = [sys.executable, str(ROOT / "tools" / "fetch_data.py"), "--data-root", str(root), *map(str, arguments)]
+    command = [*TOOL, "--data-root", str(root), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
@@ -325,6 +332,29 @@ def test_fetch_over_a_cut_connection(server, tmp_path):
     assert sorted(path.name for path in root.iterdir()) == ["SegmentationClassAug", "downloads"]
     third = fetch(root, "masks", "--url", f"masks={server.url}")
     assert third.returncode == 0 and "already in" in third.stdout and len(server.log) == 2
+
+
+def test_control_c(server, tmp_path):
+    server.content, server.cut = MASKS, 50
+    server.go_on.clear()  # the server falls silent after 50 bytes
+    root, part = tmp_path / "voc", tmp_path / "voc" / "downloads" / "SegmentationClassAug.zip.part"
+    process = subprocess.Popen(
+        [*TOOL, "--data-root", str(root), "masks", "--url", f"masks={server.url}"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
+    deadline = time.monotonic() + 30
+    while not part.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=30)[1]
+    assert process.returncode == 130 and "the same command goes on" in error and "Traceback" not in error
+    assert not (root / "SegmentationClassAug").exists()
+    server.cut = None
+    server.go_on.set()
+    assert fetch(root, "masks", "--url", f"masks={server.url}").returncode == 0
+    assert (root / "SegmentationClassAug" / "a.png").read_bytes() == b"mask"
 
 
 def test_fetch_from_files(tmp_path):

@@ -110,6 +110,9 @@ def main():
         except (OSError, ValueError) as error:
             print(f"fetch_data: {name}: {error}", file=sys.stderr)
             failed += 1
+        except KeyboardInterrupt:
+            print(f"\nfetch_data: {name}: interrupted; the same command goes on from here", file=sys.stderr)
+            return 130
     return 1 if failed else 0
 
 

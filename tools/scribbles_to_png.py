@@ -175,7 +175,7 @@ def save(label, path):
     from PIL import Image
 
     new = path.with_suffix(".new")
-    Image.fromarray(label).save(new, format="PNG", optimize=True)
+    Image.fromarray(label).save(new, format="PNG")
     os.replace(new, path)
 
 
