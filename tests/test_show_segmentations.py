@@ -186,13 +186,13 @@ def test_pictures_are_the_files(tool, root):
 def test_everything_is_inside_the_sheet_and_apart(tool, root):
     pytest.importorskip("matplotlib")
     write(root / "masks" / "im3.png", np.arange(34 * 48, dtype=np.uint8).reshape(48, 34) % 21)  # a long caption
-    long = f"{'a_long_name' * 6}={root / 'good'}"
     for more in (
         ["--columns", 1],
-        ["--width", 600, "--prediction", long, "--by", long[: -len(f"={root / 'good'}")]],
+        ["--width", 600, "--prediction", f"{'a_long_name' * 6}={root / 'good'}"],
         ["--scribbles", root / "scribbles", "--count", 3],
     ):
-        figure = draw(tool, prepare(tool, root, *more))
+        state = prepare(tool, root, *more)
+        figure = draw(tool, state, len(state.folders) - 1)
         figure.canvas.draw()
         size = figure.bbox.width, figure.bbox.height
         boxes = [text.get_window_extent() for text in figure.texts if text.get_text()]

@@ -261,7 +261,7 @@ def draw(shown, folders, items, by, arguments):
 
     figure = pyplot.figure(figsize=(arguments.width / DPI, height / DPI), dpi=DPI)
     sheet = _Sheet(figure, arguments.width, height)
-    sheet.write(MARGIN, 12, title(shown, items, list(folders)[by], arguments.order), 11)
+    sheet.write(MARGIN, 12, title(shown, items, shorten(list(folders)[by], arguments.width / 40), arguments.order), 11)
     sheet.write(
         MARGIN, 34, "IoU in %: of an image, the mean over the classes in its own label map; 255 does not count", 9
     )
@@ -422,7 +422,7 @@ def mark_best(panels, item, n_sources):
 
 def title(shown, items, name, order):
     which = {"worst": "lowest", "best": "highest"}.get(order)
-    ordered = f"those with the {which} IoU of '{shorten(name, 30)}' first" if which else "in the list's order"
+    ordered = f"those with the {which} IoU of '{name}' first" if which else "in the list's order"
     return f"{len(shown)} of {len(items)} images, {ordered}"
 
 
@@ -430,8 +430,8 @@ def summary(names, items):
     """The figures of the whole list, a line a prediction."""
     figures = [over_list(items, index) for index in range(len(names))]
     return [
-        f"{shorten(name, 30)}: IoU {total:.1f} over the whole list ({len(items)} images taken together, mean over the classes that "
-        f"occur); mean of the images' IoU {mean:.1f}"
+        f"{shorten(name, 30)}: IoU {total:.1f} over the whole list ({len(items)} images taken together, mean over "
+        f"the classes that occur); mean of the images' IoU {mean:.1f}"
         for name, (total, mean) in zip(names, figures)
     ]
 
