@@ -10,6 +10,10 @@ __all__ = ["main"]
 
 # name: (module, help). A module has add_arguments(parser) and run(arguments) -> exit status.
 COMMANDS = {
+    "train": ("rloss_caffe.commands.train", "run a solver, with the caffe program's flags"),
+    "test": ("rloss_caffe.commands.test", "score a net, with the caffe program's flags, and class by class"),
+    "time": ("rloss_caffe.commands.time", "time a net's layers, with the caffe program's flags"),
+    "device_query": ("rloss_caffe.commands.device_query", "tell which GPUs Caffe can use"),
     "doctor": ("rloss_caffe.commands.doctor", "tell what will and will not work here, and how to mend it"),
 }
 
@@ -27,4 +31,8 @@ def main(argv=None):
             command.add_arguments(subparser)
             subparser.set_defaults(run=command.run)
     arguments = parser.parse_args(argv)
-    return arguments.run(arguments)
+    try:
+        return arguments.run(arguments)
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
+        print(f"rloss-caffe {arguments.command}: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,284 @@
+#!/bin/sh
+# Train and test a network on scribbles, in two phases (Tang et al., ECCV 2018): partial cross-entropy, then the same with
+# the DenseCRF loss. Run it again after an interruption: it goes on where it stopped, and skips what is done.
+#
+# usage: exper/run_pascal_scribble.sh [NAME=VALUE ...]       every NAME may also come from the environment
+#
+#   DATA_ROOT                 the data: a folder with JPEGImages, pascal_2012_scribble, SegmentationClassAug (required)
+#   NET_ID                    deeplab_largeFOV (default), deeplab_msc_largeFOV, deeplab_vgg16, resnet-101,
+#                             deeplab_squeezenet (small, for CPUs)
+#   RUN_TRAIN                 1: phase one, partial cross-entropy (default); 0: not
+#   RUN_TRAINWITHDENSECRFLOSS 1: phase two, with the DenseCRF loss (default); 0: not
+#   RUN_TEST                  1: score the final weights of both phases (default); 0: not
+#   DENSECRF_LOSS_WEIGHT      1e-8 (default)
+#   DEV_ID                    a GPU's id; cpu; or empty (default): what the solver says, the CPU if there is no GPU
+#   WEIGHTS                   what phase one starts from; 'none' for no weights at all, to try things out.
+#                             Default: $OUTPUT/model/NET_ID/, where the message tells which file is missing
+#   WEIGHTS2                  what phase two starts from; default: phase one's last snapshot
+#   TRAIN_SET_SUFFIX          list/train$SUFFIX.txt is the training list (_full: full masks); default empty
+#   TEST_SET                  list/$TEST_SET.txt is scored; default val
+#   LIST_DIR                  where the lists are; default $EXP/list, else $DATA_ROOT/list (see tools/make_lists.py)
+#   EXP, NUM_LABELS           pascal_scribble, 21
+#   OUTPUT                    gets model/ log/ config/; default exper/$EXP
+#   MAX_ITER, MAX_ITER2       iterations of phase one and two, to shorten a run; default: the solvers'
+#   BATCH_SIZE, CROP_SIZE     of training, TEST_CROP_SIZE of testing, TEST_ITER images to score, SNAPSHOT interval,
+#   SEED                      random_seed, and BI_XY_STD, BI_RGB_STD the loss's bandwidths; default: what the prototxts say, and all images of the list
+#   CAFFE_BIN                 a caffe program built with Python layers; default: rloss-caffe, which needs pycaffe only
+#
+# example: DATA_ROOT=/data/VOC2012 exper/run_pascal_scribble.sh NET_ID=deeplab_vgg16 DEV_ID=0
+set -eu
+
+NAMES="DATA_ROOT NET_ID RUN_TRAIN RUN_TRAINWITHDENSECRFLOSS RUN_TEST DENSECRF_LOSS_WEIGHT DEV_ID WEIGHTS WEIGHTS2
+TRAIN_SET_SUFFIX TEST_SET LIST_DIR EXP NUM_LABELS OUTPUT MAX_ITER MAX_ITER2 BATCH_SIZE CROP_SIZE TEST_CROP_SIZE TEST_ITER
+SNAPSHOT SEED BI_XY_STD BI_RGB_STD CAFFE_BIN"
+
+say() { printf '%s\n' "run_pascal_scribble: $*" >&2; }
+
+die() {
+    say "$*"
+    exit 1
+}
+
+usage() { sed -n '2,/^set -eu/s/^# \{0,1\}//p' "$0"; }
+
+absolute() {
+    case $1 in
+        /*) printf '%s\n' "$1" ;;
+        *) printf '%s\n' "$PWD/$1" ;;
+    esac
+}
+
+for argument in "$@"; do
+    case $argument in
+        -h | --help) usage && exit 0 ;;
+    esac
+    name=${argument%%=*}
+    # shellcheck disable=SC2086 # NAMES is a list of words
+    if [ "$name" = "$argument" ] || ! printf '%s\n' $NAMES | grep -qx -e "$name"; then
+        usage >&2
+        die "unknown argument: $argument"
+    fi
+    export "${argument?}"
+done
+
+EXP=${EXP:-pascal_scribble}
+NET_ID=${NET_ID:-deeplab_largeFOV}
+NUM_LABELS=${NUM_LABELS:-21}
+TRAIN_SET=train${TRAIN_SET_SUFFIX:-}
+TEST_SET=${TEST_SET:-val}
+DENSECRF_LOSS_WEIGHT=${DENSECRF_LOSS_WEIGHT:-1e-8}
+DEV_ID=${DEV_ID:-}
+[ -n "${DATA_ROOT:-}" ] || die "DATA_ROOT is not set: the folder with JPEGImages, pascal_2012_scribble and" \
+    "SegmentationClassAug; tools/fetch_data.py fetches them; --help tells more"
+DATA_ROOT=$(absolute "${DATA_ROOT%/}")
+for path in "${WEIGHTS:-none}" "${WEIGHTS2:-none}"; do
+    [ "$path" = none ] || [ -f "$path" ] || die "no such file: $path"
+done
+[ "${WEIGHTS:-none}" = none ] || WEIGHTS=$(absolute "$WEIGHTS")
+[ "${WEIGHTS2:-none}" = none ] || WEIGHTS2=$(absolute "$WEIGHTS2")
+[ -z "${LIST_DIR:-}" ] || LIST_DIR=$(absolute "$LIST_DIR")
+[ -z "${OUTPUT:-}" ] || { mkdir -p "$OUTPUT" && OUTPUT=$(absolute "$OUTPUT"); }
+
+HERE=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+ROOT=${HERE%/*}
+cd "$HERE"
+OUTPUT=${OUTPUT:-$EXP}
+TEMPLATES=pascal_scribble/config/$NET_ID
+CONFIG=$OUTPUT/config/$NET_ID MODEL=$OUTPUT/model/$NET_ID LOG=$OUTPUT/log/$NET_ID
+[ -f "$TEMPLATES/solver.prototxt" ] \
+    || die "no network $NET_ID; there are: $(find pascal_scribble/config -mindepth 1 -maxdepth 1 -exec basename {} \; | sort | xargs)"
+[ -d "$DATA_ROOT" ] || die "no folder $DATA_ROOT (DATA_ROOT); tools/fetch_data.py fetches the data"
+
+list_dir=${LIST_DIR:-$EXP/list}
+if [ -z "${LIST_DIR:-}" ] && [ ! -f "$list_dir/$TRAIN_SET.txt" ] && [ -f "$DATA_ROOT/list/$TRAIN_SET.txt" ]; then
+    list_dir=$DATA_ROOT/list
+fi
+LIST_DIR=$list_dir
+for list in "$TRAIN_SET" "$TEST_SET"; do
+    [ -f "$LIST_DIR/$list.txt" ] || die "no list $LIST_DIR/$list.txt; tools/make_lists.py --data-root $DATA_ROOT makes it"
+done
+
+# --- which Caffe -----------------------------------------------------------------------------------------------------
+
+export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
+caffe() {
+    if [ -n "${CAFFE_BIN:-}" ]; then
+        "$CAFFE_BIN" "$@"
+    elif [ -x "$ROOT/.venv/bin/rloss-caffe" ]; then
+        "$ROOT/.venv/bin/python" -m rloss_caffe "$@"
+    else
+        python3 -m rloss_caffe "$@"
+    fi
+}
+if [ -z "${CAFFE_BIN:-}" ] && [ ! -x "$ROOT/.venv/bin/rloss-caffe" ]; then
+    if command -v rloss-caffe >/dev/null 2>&1; then
+        caffe() { rloss-caffe "$@"; }
+    else
+        python3 -c 'import caffe' 2>/dev/null || die "no Caffe: run tools/quickstart.sh once, install rloss_caffe where" \
+            "pycaffe is, or set CAFFE_BIN to a caffe program"
+    fi
+fi
+gpu=
+case $DEV_ID in
+    '' | cpu) ;;
+    *) gpu=--gpu=$DEV_ID ;;
+esac
+
+# --- prototxts: the templates with everything filled in --------------------------------------------------------------
+
+mkdir -p "$CONFIG" "$MODEL" "$LOG"
+
+# rule FROM TO: a line of sub.sed; TO may hold anything but a line break
+rule() { printf 's|%s|%s|g\n' "$1" "$(printf '%s' "$2" | sed 's/[\\&|]/\\&/g')"; }
+
+{
+    # shellcheck disable=SC2016 # these are the templates' words
+    {
+        rule '${EXP}/list' "$LIST_DIR"
+        rule '${EXP}/config' "$OUTPUT/config"
+        rule '${EXP}/model' "$OUTPUT/model"
+        rule '${EXP}' "$EXP"
+        rule '${NET_ID}' "$NET_ID"
+        rule '${NUM_LABELS}' "$NUM_LABELS"
+        rule '${DATA_ROOT}' "$DATA_ROOT/"
+        rule '${TRAIN_SET}' "$TRAIN_SET"
+        rule '${TEST_SET}' "$TEST_SET"
+        rule '${DENSECRF_LOSS_WEIGHT}' "$DENSECRF_LOSS_WEIGHT"
+    }
+    [ -z "${SNAPSHOT:-}" ] || rule '^snapshot: .*' "snapshot: $SNAPSHOT"
+    case $DEV_ID in
+        '') ;;
+        cpu) rule '^solver_mode: .*' 'solver_mode: CPU' ;;
+        *) rule '^solver_mode: .*' 'solver_mode: GPU' ;;
+    esac
+} >"$CONFIG/sub.sed"
+
+# fill_in TEMPLATE RESULT [SED-SCRIPT]
+fill_in() { sed -f "$CONFIG/sub.sed" -e "${3:-}" "$TEMPLATES/$1.prototxt" >"$CONFIG/$2.prototxt"; }
+
+# settings NAME VALUE ...: a sed script that sets those of a data layer that have a value
+settings() {
+    while [ $# -gt 0 ]; do
+        [ -z "$2" ] || printf 's/%s: [0-9]*/%s: %s/g\n' "$1" "$1" "$2"
+        shift 2
+    done
+}
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+interrupted=
+trap 'interrupted=1' INT HUP # for this script: go on until the training has saved its snapshot
+
+# logged NAME COMMAND...: run, show and log; the log's name has the date
+logged() {
+    log=$LOG/$1_$(date +%Y%m%d-%H%M%S).log
+    shift
+    say "log: $log"
+    {
+        trap : INT HUP # this subshell lives to tell the status
+        # shellcheck disable=SC2015 # 'echo 0' does not fail
+        "$@" 2>&1 && echo 0 >"$LOG/status" || echo $? >"$LOG/status"
+    } | tee -i "$log"
+    return "$(cat "$LOG/status")"
+}
+
+# latest PREFIX: the last solverstate of a phase, empty if there is none
+latest() {
+    find "$MODEL" -name "$1_iter_*.solverstate" | sed 's/.*_iter_\([0-9]*\)\.solverstate$/\1 &/' | sort -n | tail -n 1 \
+        | cut -d ' ' -f 2-
+}
+
+max_iter() { sed -n 's/^max_iter: *//p' "$CONFIG/$1_$TRAIN_SET.prototxt"; }
+
+# train PHASE SOLVER WEIGHTS ITERATIONS
+train() {
+    phase=$1 solver=$2 weights=$3
+    fill_in "$phase" "${phase}_$TRAIN_SET" "$(settings batch_size "${BATCH_SIZE:-}" \
+        crop_size "${CROP_SIZE:-}" bi_xy_std "${BI_XY_STD:-}" bi_rgb_std "${BI_RGB_STD:-}")"
+    fill_in "$solver" "${solver}_$TRAIN_SET" "$(settings max_iter "$4")"
+    if [ -n "${SEED:-}" ]; then
+        sed -i.old -e '/^random_seed:/d' "$CONFIG/${solver}_$TRAIN_SET.prototxt"
+        rm "$CONFIG/${solver}_$TRAIN_SET.prototxt.old"
+        printf 'random_seed: %s\n' "$SEED" >>"$CONFIG/${solver}_$TRAIN_SET.prototxt"
+    fi
+    final=$MODEL/${phase}_iter_$(max_iter "$solver").caffemodel
+    if [ -f "$final" ]; then
+        say "$phase is done: $final (remove it to train anew)"
+        return 0
+    fi
+    state=$(latest "$phase")
+    set -- train "--solver=$CONFIG/${solver}_$TRAIN_SET.prototxt"
+    if [ -n "$state" ]; then
+        say "$phase goes on from $state"
+        set -- "$@" "--snapshot=$state"
+    elif [ "$weights" != none ]; then
+        [ -f "$weights" ] || missing_weights "$weights"
+        set -- "$@" "--weights=$weights"
+    fi
+    logged "$phase" caffe "$@" ${gpu:+"$gpu"} || die "$phase failed; see $log"
+    if [ ! -f "$final" ]; then
+        say "$phase was stopped before its end; the same command goes on"
+        exit 130
+    fi
+    [ -z "$interrupted" ] || exit 130
+}
+
+missing_weights() {
+    case $1 in
+        */vgg16_20M.caffemodel) source="VGG-16 of DeepLab-LargeFOV (20 M parameters, ImageNet), from the page of DeepLab's \
+authors, where it is called init.caffemodel, or with the original of this project (meng-tang/rloss)" ;;
+        */init.caffemodel) source="the ImageNet initialisation of DeepLab v2 for this network, from the page of DeepLab's \
+authors (DeepLab v2, init.caffemodel)" ;;
+        */squeezenet_v1.0.caffemodel) source="SqueezeNet v1.0, from its authors' repository (forresti/SqueezeNet, \
+SqueezeNet_v1.0)" ;;
+        *) source="the phase before; run it first, or set WEIGHTS2" ;;
+    esac
+    die "weights are missing: $1; they are $source. WEIGHTS=none starts from nothing, to try things out"
+}
+
+case $NET_ID in
+    deeplab_largeFOV) initial=$MODEL/vgg16_20M.caffemodel ;;
+    deeplab_squeezenet)
+        initial=$MODEL/squeezenet_v1.0.caffemodel
+        [ -f "$initial" ] || [ ! -f "$DATA_ROOT/squeezenet_v1.0.caffemodel" ] \
+            || initial=$DATA_ROOT/squeezenet_v1.0.caffemodel
+        ;;
+    *) initial=$MODEL/init.caffemodel ;;
+esac
+
+if [ "$NET_ID" = deeplab_msc_largeFOV ] && [ -z "${WEIGHTS:-}" ] && [ "${RUN_TRAIN:-1}" = 1 ]; then
+    say "deeplab_msc_largeFOV has no phase one of its own: it starts from deeplab_largeFOV's second (RUN_TRAIN=0)"
+    RUN_TRAIN=0
+fi
+
+if [ "${RUN_TRAIN:-1}" = 1 ]; then
+    train train solver "${WEIGHTS:-$initial}" "${MAX_ITER:-}"
+fi
+
+if [ "${RUN_TRAINWITHDENSECRFLOSS:-1}" = 1 ]; then
+    fill_in solver "solver_$TRAIN_SET" "$(settings max_iter "${MAX_ITER:-}")"
+    phase_one=$MODEL/train_iter_$(max_iter solver).caffemodel
+    if [ "$NET_ID" = deeplab_msc_largeFOV ]; then
+        phase_one=$OUTPUT/model/deeplab_largeFOV/trainwithdensecrfloss_iter_9000.caffemodel
+    fi
+    train trainwithdensecrfloss solverwithdensecrfloss "${WEIGHTS2:-$phase_one}" "${MAX_ITER2:-${MAX_ITER:-}}"
+fi
+
+if [ "${RUN_TEST:-1}" = 1 ]; then
+    fill_in test "test_$TEST_SET" "$(settings crop_size "${TEST_CROP_SIZE:-}")"
+    scored=
+    for phase in train trainwithdensecrfloss; do
+        solver=$CONFIG/solver${phase#train}_$TRAIN_SET.prototxt
+        [ -f "$solver" ] || continue
+        weights=$MODEL/${phase}_iter_$(sed -n 's/^max_iter: *//p' "$solver").caffemodel
+        [ -f "$weights" ] || continue
+        scored=1
+        say "scoring $weights on $TEST_SET"
+        set -- test "--model=$CONFIG/test_$TEST_SET.prototxt" "--weights=$weights" ${gpu:+"$gpu"} \
+            "--iterations=${TEST_ITER:-$(grep -c '[^[:space:]]' "$LIST_DIR/$TEST_SET.txt")}"
+        [ -n "${CAFFE_BIN:-}" ] || set -- "$@" "--json=$LOG/${phase}_$TEST_SET.json"
+        logged "test_$phase" caffe "$@" || die "the test failed; see $log"
+        [ -z "$interrupted" ] || exit 130
+    done
+    [ -n "$scored" ] || die "no weights to score in $MODEL; train first"
+fi

@@ -1,0 +1,214 @@
+#!/usr/bin/env python
+"""Does the DenseCRF loss help? The paper's experiment at the size of a CPU, on real photographs of PASCAL VOC.
+
+Usage: python exper/voc_mini/study.py --data-root FOLDER [--output FOLDER] [--jobs 2] [--seeds 1] [--quick]
+
+FOLDER holds JPEGImages, pascal_2012_scribble, SegmentationClassAug, list/{train,train_full,val}.txt and
+squeezenet_v1.0.caffemodel. For each seed:
+
+    phase_one   partial cross-entropy on the scribbles
+    phase_two   goes on from phase one with the DenseCRF loss
+    control     goes on from phase one as long, without it (loss weight 0)
+    full        cross-entropy on the full masks, for as many iterations as both phases together
+
+Weight and bandwidths are chosen on every sixth image of the training list, which no run is trained on; the validation
+images are looked at by the final scores alone. Every step is a call of exper/run_pascal_scribble.sh, so the study can
+be stopped at any time; the same command goes on. It writes results.json and results.md.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SCRIPT = HERE.parent / "run_pascal_scribble.sh"
+NETWORK = "deeplab_squeezenet"
+CROP, TEST_CROP, BATCH = 225, 321, 4
+ITERATIONS = {"phase_one": 1200, "phase_two": 500, "tuning": 200}
+QUICK = {"phase_one": 4, "phase_two": 2, "tuning": 2}
+# Loss weight, bi_xy_std, bi_rgb_std. A weight of 0 is what the others have to beat.
+SETTINGS = [("0", 60, 15), ("2e-8", 60, 15), ("6e-8", 60, 15), ("2e-7", 60, 15), ("6e-8", 100, 15)]
+# Mean-field inference at test time, on top of the scores: the settings in the comments of DeepLab-LargeFOV's test net.
+DENSE_CRF = "max_iter: 10\npos_w: 3\npos_xy_std: 3\nbi_w: 5\nbi_xy_std: 50\nbi_rgb_std: 10"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--output", type=Path, default=HERE / "output")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at the same time, one thread each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--quick", action="store_true", help="a few iterations only: does everything work?")
+    arguments = parser.parse_args()
+    study = Study(arguments.data_root.resolve(), arguments.output.resolve(), QUICK if arguments.quick else ITERATIONS)
+    study.write_lists()
+    for seed in arguments.seeds:
+        study.plan_baselines(seed)
+    study.plan_tuning(arguments.seeds[0])
+    study.run(arguments.jobs)
+    setting = study.best_setting(arguments.seeds[0])
+    for seed in arguments.seeds:
+        study.plan_comparison(seed, setting)
+    study.run(arguments.jobs)
+    study.report(arguments.seeds, setting)
+
+
+class Study:
+    """Steps, each a folder of its own, and which must be done before which."""
+
+    def __init__(self, data_root, output, iterations):
+        self.data_root, self.output, self.iterations = data_root, output, iterations
+        self.steps = {}  # name: (steps it needs, variables of the run script)
+
+    def write_lists(self):
+        """Training lists without the images held out, and these with their masks."""
+        folder = self.output / "list"
+        folder.mkdir(parents=True, exist_ok=True)
+        lists = {name: read_lines(self.data_root / "list" / f"{name}.txt") for name in ("train", "train_full", "val")}
+        held_out = lists["train_full"][::6]
+        for name in ("train", "train_full"):
+            lists[name] = [line for index, line in enumerate(lists[name]) if index % 6]
+        for name, lines in dict(lists, held_out=held_out).items():
+            (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
+
+    def plan_baselines(self, seed):
+        one, two = self.iterations["phase_one"], self.iterations["phase_two"]
+        phase_one = dict(RUN_TRAINWITHDENSECRFLOSS=0, SEED=seed)
+        self.steps[f"seed{seed}/phase_one"] = [], dict(phase_one, MAX_ITER=one)
+        self.steps[f"seed{seed}/full"] = [], dict(phase_one, MAX_ITER=one + two, TRAIN_SET_SUFFIX="_full")
+
+    def plan_tuning(self, seed):
+        for setting in SETTINGS:
+            variables = self.second_phase(seed, setting, self.iterations["tuning"])
+            self.steps[tuning_name(setting)] = [f"seed{seed}/phase_one"], dict(variables, TEST_SET="held_out")
+
+    def plan_comparison(self, seed, setting):
+        for name, weight in (("phase_two", setting[0]), ("control", "0")):
+            variables = self.second_phase(seed, (weight, *setting[1:]), self.iterations["phase_two"])
+            self.steps[f"seed{seed}/{name}"] = [f"seed{seed}/phase_one"], variables
+
+    def second_phase(self, seed, setting, iterations):
+        start = self.weights(f"seed{seed}/phase_one")
+        weight, xy_std, rgb_std = setting
+        loss = dict(DENSECRF_LOSS_WEIGHT=weight, BI_XY_STD=xy_std, BI_RGB_STD=rgb_std)
+        return dict(loss, RUN_TRAIN=0, WEIGHTS2=start, MAX_ITER2=iterations, SEED=seed + 100)
+
+    def weights(self, step):
+        iterations = self.steps[step][1].get("MAX_ITER2") or self.steps[step][1]["MAX_ITER"]
+        return self.output / step / "model" / NETWORK / f"{self.phase(step)}_iter_{iterations}.caffemodel"
+
+    def phase(self, step):
+        return "trainwithdensecrfloss" if "MAX_ITER2" in self.steps[step][1] else "train"
+
+    def scores_path(self, step):
+        test_set = self.steps[step][1].get("TEST_SET", "val")
+        return self.output / step / "log" / NETWORK / f"{self.phase(step)}_{test_set}.json"
+
+    def scores(self, step, suffix=""):
+        path = self.scores_path(step)
+        return json.loads(path.with_name(path.stem + suffix + path.suffix).read_text())["accuracy"]
+
+    def run(self, jobs):
+        """Do all steps that are not done, `jobs` at a time, each after those that it needs."""
+        waiting = [step for step in self.steps if not self.scores_path(step).exists()]
+        done, running = set(self.steps) - set(waiting), {}
+        with ThreadPoolExecutor(jobs) as pool:
+            while waiting or running:
+                ready = [step for step in waiting if done.issuperset(self.steps[step][0])]
+                for step in ready[: jobs - len(running)]:
+                    waiting.remove(step)
+                    running[pool.submit(self.run_step, step)] = step
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    future.result()
+                    done.add(running.pop(future))
+
+    def run_step(self, step):
+        variables = dict(self.steps[step][1], NET_ID=NETWORK, DATA_ROOT=self.data_root, OUTPUT=self.output / step)
+        variables.update(LIST_DIR=self.output / "list", DEV_ID="cpu", SNAPSHOT=100)
+        variables.update(CROP_SIZE=CROP, TEST_CROP_SIZE=TEST_CROP, BATCH_SIZE=BATCH)
+        command = [str(SCRIPT), *(f"{name}={value}" for name, value in variables.items())]
+        environment = dict(os.environ, RLOSS_NUM_THREADS="1", GLOG_minloglevel="0")
+        print(f"{time.strftime('%H:%M:%S')} {step} begins", flush=True)
+        start = time.perf_counter()
+        folder = self.output / step
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "output.txt", "a") as log:
+            status = subprocess.run(command, stdout=log, stderr=log, env=environment).returncode
+        if status:
+            raise SystemExit(f"{step} failed with status {status}; see {log.name}")
+        seconds = time.perf_counter() - start
+        (folder / "seconds.txt").write_text(f"{seconds:.0f}\n")
+        print(f"{time.strftime('%H:%M:%S')} {step}: {self.scores(step)['mean_iou']:.2f}, {seconds:.0f} s", flush=True)
+
+    def best_setting(self, seed):
+        """The setting with the highest mean IoU on the images held out."""
+        return max(SETTINGS[1:], key=lambda setting: self.scores(tuning_name(setting))["mean_iou"])
+
+    def score_with_dense_crf(self, step):
+        """Mean-field inference on top of the scores, in the same net."""
+        from caffe.proto import caffe_pb2
+        from google.protobuf import text_format
+
+        path = self.scores_path(step)
+        path = path.with_name(path.stem + "_dense_crf.json")
+        if path.exists():
+            return
+        config = self.output / step / "config" / NETWORK
+        net = text_format.Parse((config / "test_val.prototxt").read_text(), caffe_pb2.NetParameter())
+        crf = dict(name="crf", type="Python", bottom=["fc8_interp", "data_dim", "data"], top=["crf"])
+        crf["python_param"] = dict(module="rloss_caffe.layers", layer="DenseCRF", param_str=DENSE_CRF)
+        layers = [layer for layer in net.layer if layer.type != "Silence" and layer.name != "accuracy"]
+        accuracy = next(layer for layer in net.layer if layer.name == "accuracy")
+        accuracy.bottom[0] = "crf"
+        net = caffe_pb2.NetParameter(layer=[*layers, caffe_pb2.LayerParameter(**crf), accuracy])
+        (config / "test_dense_crf.prototxt").write_text(text_format.MessageToString(net))
+        images = len(read_lines(self.output / "list" / "val.txt"))
+        command = [sys.executable, "-m", "rloss_caffe", "test", f"--model={config / 'test_dense_crf.prototxt'}"]
+        command += [f"--weights={self.weights(step)}", f"--iterations={images}", f"--json={path}"]
+        environment = dict(os.environ, GLOG_minloglevel="2", PYTHONPATH=str(HERE.parents[1]))
+        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+    def report(self, seeds, setting):
+        names = ["phase_one", "phase_two", "control", "full"]
+        rows, results = [], {"setting": setting, "iterations": self.iterations, "runs": {}, "tuning": {}}
+        for candidate in SETTINGS:
+            results["tuning"][" ".join(map(str, candidate))] = self.scores(tuning_name(candidate))["mean_iou"]
+        for seed in seeds:
+            for name in names:
+                step = f"seed{seed}/{name}"
+                self.score_with_dense_crf(step)
+                plain, with_crf = self.scores(step), self.scores(step, "_dense_crf")
+                seconds = int((self.output / step / "seconds.txt").read_text())
+                results["runs"][step] = {"plain": plain, "dense_crf": with_crf, "seconds": seconds}
+                ious = [f"{values['iou']:.1f}" for values in plain["classes"].values()]
+                rows.append([step, f"{plain['mean_iou']:.2f}", f"{with_crf['mean_iou']:.2f}", *ious])
+        header = ["run", "mIoU", "with DenseCRF layer", *plain["classes"]]
+        table = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
+        for seed in seeds:
+            one, two, control, full = [results["runs"][f"seed{seed}/{name}"]["plain"]["mean_iou"] for name in names]
+            closed = 100 * (two - one) / (full - one)
+            table.append(
+                f"\nSeed {seed}: the loss gains {two - one:.2f} points over phase one, {two - control:.2f} over the "
+                f"control, and closes {closed:.0f} % of the gap of {full - one:.2f} points to full supervision."
+            )
+        text = "\n".join(table) + "\n"
+        (self.output / "results.md").write_text(text)
+        (self.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        print(text)
+
+
+def tuning_name(setting):
+    return "tuning/weight_{}_xy_{}_rgb_{}".format(*setting)
+
+
+def read_lines(path):
+    return [line for line in path.read_text().splitlines() if line.strip()]
+
+
+if __name__ == "__main__":
+    main()

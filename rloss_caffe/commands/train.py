@@ -1,0 +1,53 @@
+"""``rloss-caffe train``: run one of Caffe's solvers, as the caffe program does."""
+
+import signal
+
+from rloss_caffe.runner import devices, loading, log, training
+from rloss_caffe.runner.flags import add_flags, existing_files
+from rloss_caffe.runner.weights import check_solverstate, load_weights
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser):
+    add_flags(parser, "solver", "snapshot", "weights", "gpu", "sigint_effect", "sighup_effect", "level", "stage")
+
+
+def run(arguments):
+    """Train to max_iter, or until a signal stops it; 0 in both cases, as a snapshot is there."""
+    if not arguments.solver:
+        raise ValueError("Need a solver definition to train.")
+    if arguments.snapshot and arguments.weights:
+        raise ValueError("Give a snapshot to resume training or weights to finetune but not both.")
+    snapshot = "".join(existing_files("snapshot", arguments.snapshot))
+    weights = existing_files("weights", arguments.weights)
+    if snapshot:
+        check_solverstate(snapshot)
+    parameters = loading.read_solver(arguments.solver)
+    training.check_snapshot_folder(parameters, arguments.solver)
+    wants_gpu = parameters.solver_mode == parameters.GPU
+    gpus = devices.choose(arguments.gpu, wants_gpu, parameters.device_id)
+    effects = {signal.SIGINT: arguments.sigint_effect}
+    if hasattr(signal, "SIGHUP"):
+        effects[signal.SIGHUP] = arguments.sighup_effect
+    if len(gpus) > 1:
+        from rloss_caffe.runner import multi_gpu
+
+        log.info(f"Using GPUs {', '.join(map(str, gpus))}")
+        multi_gpu.train(arguments.solver, snapshot, weights, gpus, effects)
+        log.info("Optimization Done.")
+        return 0
+    devices.use(gpus[0] if gpus else None)
+    with training.Requests(effects) as requests:
+        solver = loading.load_solver(arguments.solver, arguments.level, arguments.stage)
+        for path in weights:
+            log.info(f"Finetuning from {path}")
+            for net in [solver.net, *solver.test_nets]:
+                load_weights(net, path)
+        if snapshot:
+            log.info(f"Resuming from {snapshot}")
+            solver.restore(snapshot)
+        log.info("Starting Optimization")
+        training.solve(solver, parameters, requests)
+        log.info("Optimization Done.")
+    return 0

@@ -1,0 +1,1 @@
+"""What the ``caffe`` program does, for a Caffe without one: behind ``rloss-caffe train``, ``test`` and ``time``."""

@@ -1,0 +1,57 @@
+"""Flags as the ``caffe`` program takes them: ``-x v``, ``-x=v``, ``--x v``, ``--x=v``."""
+
+import os
+
+__all__ = ["add_flags", "existing_files", "nonnegative", "positive"]
+
+# name: (default, meaning), as in the caffe program
+_FLAGS = {
+    "solver": (None, "the solver's prototxt"),
+    "model": (None, "the net's prototxt"),
+    "weights": ("", "weights to start from or to score: .caffemodel files, separated by commas"),
+    "snapshot": ("", "a .solverstate to go on from"),
+    "gpu": ("", "ids of GPUs, separated by commas, or 'all'; none: the CPU, when training what solver_mode says"),
+    "iterations": (50, "how many batches"),
+    "phase": ("", "TRAIN or TEST"),
+    "level": (0, "the net's level"),
+    "stage": ("", "the net's stages, separated by commas"),
+    "sigint_effect": ("stop", "what SIGINT (Ctrl-C) does: snapshot, stop or none"),
+    "sighup_effect": ("snapshot", "what SIGHUP does: snapshot, stop or none"),
+}
+_CHOICES = {"phase": ("", "TRAIN", "TEST"), "sigint_effect": None, "sighup_effect": None}
+_EFFECTS = ("snapshot", "stop", "none")
+
+
+def add_flags(parser, *names):
+    """Give an argparse parser some of the caffe program's flags."""
+    for name in names:
+        default, meaning = _FLAGS[name]
+        kind = {"iterations": positive, "level": nonnegative}.get(name, str)
+        choices = (_CHOICES[name] or _EFFECTS) if name in _CHOICES else None
+        suffix = "" if default in (None, "") else f" (default {default})"
+        parser.add_argument(
+            f"-{name}", f"--{name}", default=default, type=kind, choices=choices, help=meaning + suffix, metavar="X"
+        )
+
+
+def positive(text):
+    """A whole number >= 1."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
+def nonnegative(text):
+    """A whole number >= 0."""
+    if int(text) < 0:
+        raise ValueError
+    return int(text)
+
+
+def existing_files(flag, text):
+    """The files of a comma list; each must exist, as Caffe itself would end the process."""
+    paths = [path for path in text.split(",") if path]
+    for path in paths:
+        if not os.path.isfile(path):
+            raise ValueError(f"--{flag}: no such file: {path}")
+    return paths

@@ -1,0 +1,52 @@
+"""The table behind a SegAccuracy layer: IoU of every class, and the means."""
+
+import json
+
+import numpy as np
+
+from rloss_caffe.voc import class_name
+
+__all__ = ["as_dict", "table", "write_json"]
+
+
+def table(confusion):
+    """The figures of a ConfusionMatrix in per cent, as text."""
+    figures = as_dict(confusion)
+    rows = [f"{'class':16}{'IoU':>8}{'recall':>8}{'share of pixels':>17}"]
+    for name, values in figures["classes"].items():
+        rows.append(f"{name:16}{values['iou']:8.2f}{values['recall']:8.2f}{values['share']:17.2f}")
+    occurring = len(figures["classes"])
+    rows += [
+        f"mean IoU over the {occurring} classes that occur: {figures['mean_iou']:.2f}",
+        f"the original's figure, over all {confusion.n_classes} classes, those that neither occur nor are predicted "
+        f"counting as 100: {figures['mean_jaccard']:.2f}",
+        f"pixel accuracy: {figures['pixel_accuracy']:.2f}, mean recall: {figures['mean_recall']:.2f}",
+    ]
+    return "\n".join(rows)
+
+
+def as_dict(confusion):
+    """The figures of a ConfusionMatrix in per cent, for the classes that occur in the labels."""
+    iou, recall = confusion.class_iou(), confusion.class_recall()
+    share = confusion.counts.sum(axis=1) / max(confusion.counts.sum(), 1)
+    return {
+        "mean_iou": 100 * confusion.mean_iou(),
+        "mean_jaccard": 100 * confusion.mean_jaccard(),
+        "pixel_accuracy": 100 * confusion.pixel_accuracy(),
+        "mean_recall": 100 * confusion.mean_recall(),
+        "classes": {
+            class_name(k, confusion.n_classes): {
+                "iou": 100 * iou[k],
+                "recall": 100 * recall[k],
+                "share": 100 * share[k],
+            }
+            for k in map(int, np.flatnonzero(confusion.present()))
+        },
+    }
+
+
+def write_json(path, matrices):
+    """The figures of several matrices, by layer name."""
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({name: as_dict(confusion) for name, confusion in matrices.items()}, file, indent=1)
+        file.write("\n")

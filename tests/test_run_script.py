@@ -1,0 +1,152 @@
+"""exper/run_pascal_scribble.sh, run as a user runs it, on tiny data."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_image_data import write_pair
+
+caffe = pytest.importorskip("caffe", reason="the script trains in Caffe")
+
+SCRIPT = str(ROOT / "exper" / "run_pascal_scribble.sh")
+TINY = {
+    "NET_ID": "deeplab_squeezenet",
+    "WEIGHTS": "none",
+    "CROP_SIZE": "65",
+    "TEST_CROP_SIZE": "65",
+    "BATCH_SIZE": "1",
+    "MAX_ITER": "2",
+    "SEED": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("VOC 2012, & more")  # a name that a careless sed trips over
+    (root / "list").mkdir()
+    lines = []
+    for index in range(3):
+        entry = write_pair(root, str(index), 60 + index, 70, index)
+        lines.append(f"{os.path.basename(entry.image)} {os.path.basename(entry.label)}\n")
+    for name in ("train", "train_full", "val"):
+        (root / "list" / f"{name}.txt").write_text("".join(lines))
+    return root
+
+
+@pytest.fixture
+def environment(data, tmp_path):
+    """The tests' own interpreter as the Caffe that the script finds."""
+    program = tmp_path / "bin" / "rloss-caffe"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m rloss_caffe "$@"\n')
+    program.chmod(0o755)
+    kept = {name: os.environ[name] for name in ("HOME", "NUMBA_CACHE_DIR") if name in os.environ}
+    path = f"{program.parent}:{os.path.dirname(sys.executable)}:/usr/bin:/bin"
+    output = str(tmp_path / "out put")
+    return dict(kept, PATH=path, DATA_ROOT=str(data), OUTPUT=output, **TINY)
+
+
+def run(environment, *arguments, status=0):
+    done = subprocess.run([SCRIPT, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def test_both_phases_and_the_test(environment):
+    log = run(environment, "DENSECRF_LOSS_WEIGHT=3e-9", "BI_XY_STD=40")
+    output = environment["OUTPUT"]
+    assert log.count("mean IoU over the 16 classes that occur") == 2
+    assert len(re.findall(r"^background +\d", log, re.MULTILINE)) == 2
+    for phase in ("train", "trainwithdensecrfloss"):
+        assert os.path.exists(f"{output}/model/deeplab_squeezenet/{phase}_iter_2.caffemodel")
+        figures = json.loads(Path(f"{output}/log/deeplab_squeezenet/{phase}_val.json").read_text())
+        assert len(figures["accuracy"]["classes"]) == 16
+    config = Path(f"{output}/config/deeplab_squeezenet/trainwithdensecrfloss_train.prototxt").read_text()
+    assert "${" not in config and "loss_weight: 3e-9" in config and "num_output: 21" in config
+    assert "bi_xy_std: 40\\nbi_rgb_std: 15" in config
+    assert "densecrf_loss = -" in log
+    logs = [name for name in os.listdir(f"{output}/log/deeplab_squeezenet") if name.endswith(".log")]
+    assert len(logs) == 4 and all(re.search(r"_\d{8}-\d{6}\.log$", name) for name in logs)
+    again = run(environment, "RUN_TEST=0")
+    assert "train is done" in again and "trainwithdensecrfloss is done" in again and "Iteration" not in again
+
+
+def test_interrupted_and_resumed(environment):
+    arguments = ["MAX_ITER=200", "RUN_TRAINWITHDENSECRFLOSS=0", "RUN_TEST=0"]
+    process = subprocess.Popen(
+        [SCRIPT, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "Iteration 0" in line and "loss" in line:
+            time.sleep(0.5)
+            os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
+            break
+    lines += process.stdout.readlines()
+    log = "".join(lines)
+    assert process.wait() == 130, log[-2000:]
+    assert "stopped before its end; the same command goes on" in log
+    models = f"{environment['OUTPUT']}/model/deeplab_squeezenet"
+    (state,) = [name for name in os.listdir(models) if name.endswith(".solverstate")]
+    done = int(re.search(r"_(\d+)\.", state).group(1))
+    assert 0 < done < 200
+    log = run(environment, *arguments, f"MAX_ITER={done + 2}")
+    assert f"train goes on from {models}/{state}" in log
+    assert os.path.exists(f"{models}/train_iter_{done + 2}.caffemodel")
+
+
+def test_the_original_network(environment):
+    log = run(environment, "NET_ID=deeplab_largeFOV", "RUN_TEST=0", "SNAPSHOT=0")
+    assert "using the CPU" in log or "Use GPU" in log
+    assert "softmax_loss = " in log and "densecrf_loss = -" in log
+
+
+def test_full_masks(environment):
+    log = run(environment, "TRAIN_SET_SUFFIX=_full", "RUN_TRAINWITHDENSECRFLOSS=0", "MAX_ITER=1", "TEST_ITER=2")
+    config = Path(f"{environment['OUTPUT']}/config/deeplab_squeezenet/train_train_full.prototxt").read_text()
+    assert "list/train_full.txt" in config
+    assert "2 images were scored, the list has 3" in log
+
+
+def test_errors(environment, tmp_path):
+    assert "usage: " in run(environment, "--help")
+    assert "unknown argument: NET=x" in run(environment, "NET=x", status=1)
+    assert "unknown argument: train" in run(environment, "train", status=1)
+    assert "DATA_ROOT is not set" in run(environment, "DATA_ROOT=", status=1)
+    assert "no folder /nowhere" in run(environment, "DATA_ROOT=/nowhere", status=1)
+    assert "there are: deeplab_largeFOV deeplab_msc_largeFOV" in run(environment, "NET_ID=vgg", status=1)
+    assert "no list" in run(environment, "TEST_SET=test", status=1)
+    assert "no such file: x.caffemodel" in run(environment, "WEIGHTS=x.caffemodel", status=1)
+    for network, words in {
+        "deeplab_largeFOV": "VGG-16 of DeepLab-LargeFOV",
+        "resnet-101": "ImageNet initialisation of DeepLab v2",
+        "deeplab_squeezenet": "SqueezeNet v1.0, from its authors",
+    }.items():
+        log = run(environment, "WEIGHTS=", f"NET_ID={network}", status=1)
+        assert "weights are missing" in log and words in log
+
+
+def test_a_caffe_program(environment, tmp_path):
+    """CAFFE_BIN gets the caffe program's own flags, and PYTHONPATH for the layers."""
+    program = tmp_path / "caffe"
+    program.write_text(
+        f'#!/bin/sh\necho "PYTHONPATH=$PYTHONPATH $*" >&2\nexec "{sys.executable}" -m rloss_caffe "$@"\n'
+    )
+    program.chmod(0o755)
+    log = run(environment, f"CAFFE_BIN={program}", "RUN_TRAINWITHDENSECRFLOSS=0", "MAX_ITER=1")
+    calls = re.findall(rf"PYTHONPATH={re.escape(str(ROOT))}\S* (\w+) --(\w+)", log)
+    assert calls == [("train", "solver"), ("test", "model")] and "--json" not in log
