@@ -16,6 +16,8 @@ images are looked at by the final scores alone. Every step is a call of exper/ru
 be stopped at any time; the same command goes on. It writes results.json and results.md.
 """
 
+# ruff: noqa: C408 - dict(MAX_ITER=1) reads like the run script's arguments
+
 import argparse
 import json
 import os
