@@ -11,6 +11,8 @@ import importlib
 from rloss_caffe.version import __version__
 
 _HOME_OF = {
+    "Net": "rloss_caffe.dialect",
+    "get_solver": "rloss_caffe.dialect",
     "PermutohedralLattice": "rloss_caffe.filtering",
     "bilateral_features": "rloss_caffe.filtering",
     "bilateral_filter": "rloss_caffe.filtering",

@@ -54,13 +54,13 @@ class Segmenter:
     def __init__(self, net, weights, score=None, mean=None):
         import caffe
 
-        import rloss_caffe
+        from rloss_caffe.dialect import read_net
 
         net, weights = os.fspath(net), os.fspath(weights)
         for path in (net, weights):
             if not os.path.isfile(path):  # Caffe would end the process
                 raise ValueError(f"no such file: {path}")
-        parameters = _read_net(net)
+        parameters = read_net(net)
         layers = [layer for layer in parameters.layer if _is_in_test(layer)]
         self.score, layers = _find_score(net, layers, score)
         layers = _ancestors(layers, self.score)
@@ -69,7 +69,7 @@ class Segmenter:
         with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
             file.write(_as_text(layers, source, self.data, self._input))
             file.flush()
-            self._net = getattr(rloss_caffe, "Net", caffe.Net)(file.name, caffe.TEST)
+            self._net = caffe.Net(file.name, caffe.TEST)
         _check_weights(net, weights, list(self._net.params))
         self._net.copy_from(weights)
 
@@ -99,17 +99,6 @@ class Segmenter:
             raise ValueError(f"blob {self.score!r} holds NaN: the net has diverged")
         reverse = scores[::-1, :height, :width]  # as argmax takes the first of equals
         return (len(scores) - 1 - reverse.argmax(axis=0)).astype(np.uint8)
-
-
-def _read_net(path):
-    from caffe.proto import caffe_pb2
-    from google.protobuf import text_format
-
-    try:
-        with open(path, encoding="utf-8") as file:
-            return text_format.Parse(file.read(), caffe_pb2.NetParameter())
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no net for this Caffe: {error}") from None
 
 
 def _check_weights(net, path, names):

@@ -200,7 +200,7 @@ def test_train_errors(folder):
     both = error("--solver=solver.prototxt", "--weights=a", "--snapshot=b")
     assert "Give a snapshot to resume training or weights to finetune but not both." in both
     assert "--weights: no such file: a.caffemodel" in error("--solver=solver.prototxt", "--weights=a.caffemodel")
-    assert "cannot read the solver nothing" in error("--solver=nothing")
+    assert "cannot read nothing: No such file" in error("--solver=nothing")
     (folder / "bad.caffemodel").write_bytes(b"\xff\xff no weights")
     assert "bad.caffemodel is not what it should be" in error("--solver=solver.prototxt", "--weights=bad.caffemodel")
     assert "bad.caffemodel is not what it should be" in error("--solver=solver.prototxt", "--snapshot=bad.caffemodel")

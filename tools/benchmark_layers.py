@@ -19,10 +19,12 @@ import numpy as np
 PHOTOS = ["astronaut", "coffee", "chelsea", "rocket"]
 DATA = """
 layer {{ name: "data" type: "Python" top: "data" top: "label"
-  python_param {{ module: "rloss_caffe.layers" layer: "ImageSegData" param_str: "{{source: {folder}/list.txt,
-    root_folder: {folder}/, label_type: PIXEL, batch_size: 20, shuffle: true, mirror: true, crop_size: 321,
-    mean_value: [104.008, 116.669, 122.675], seed: 1, {more}}}" }} }}
+  python_param {{ module: "rloss_caffe.layers" layer: "ImageSegData" param_str: "{{{parameters}}}" }} }}
 """
+PARAMETERS = (
+    "source: {folder}/list.txt, root_folder: {folder}/, label_type: PIXEL, batch_size: 20, shuffle: true, "
+    "mirror: true, crop_size: 321, mean_value: [104.008, 116.669, 122.675], seed: 1, {more}"
+)
 # Holds Python's interpreter lock as a network's trunk does.
 BUSY = """
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
@@ -52,7 +54,7 @@ def make_images(folder, count=40):
     for index in range(count):
         photo = Image.fromarray(getattr(data, PHOTOS[index % len(PHOTOS)])()).resize((500, 375))
         photo.save(folder / f"{index}.jpg", quality=90)
-        label = Image.fromarray((np.asarray(photo)[:, :, 0] // 13).astype(np.uint8), "P")
+        label = Image.fromarray((np.asarray(photo)[:, :, 0] // 13).astype(np.uint8))
         label.putpalette([7 * value % 256 for value in range(768)])
         label.save(folder / f"{index}.png")
         lines.append(f"{index}.jpg {index}.png\n")
@@ -84,7 +86,7 @@ def images_table(folder, runs):
     for scales in ("", "scale_factors: [0.5, 0.75, 1, 1.25, 1.5], "):
         for workers in (0, 1, 2):
             more = scales + ("prefetch: 0" if not workers else f"workers: {workers}")
-            text = DATA.format(folder=folder, more=more)
+            text = DATA.format(parameters=PARAMETERS.format(folder=folder, more=more))
             net = make_net(folder, text)
             alone = median_seconds(lambda net=net: net._forward(0, 0), runs)
             net.layers[0]._reader.close()

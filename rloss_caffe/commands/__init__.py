@@ -10,6 +10,7 @@ __all__ = ["main"]
 
 # name: (module, help). A module has add_arguments(parser) and run(arguments) -> exit status.
 COMMANDS = {
+    "convert": ("rloss_caffe.commands.convert", "turn a prototxt of DeepLab's fork into one for stock Caffe"),
     "train": ("rloss_caffe.commands.train", "run a solver, with the caffe program's flags"),
     "test": ("rloss_caffe.commands.test", "score a net, with the caffe program's flags, and class by class"),
     "time": ("rloss_caffe.commands.time", "time a net's layers, with the caffe program's flags"),

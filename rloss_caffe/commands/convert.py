@@ -1,0 +1,21 @@
+"""``rloss-caffe convert``: a net or solver for DeepLab's fork becomes one for stock Caffe."""
+
+import sys
+
+from rloss_caffe.dialect.convert import convert_file, to_stderr
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser):
+    parser.add_argument("input", metavar="IN.prototxt", help="a net or a solver, whose nets are converted with it")
+    parser.add_argument("output", metavar="OUT.prototxt", nargs="?", default="-", help="default: standard output")
+
+
+def run(arguments):
+    """Convert; what is left out and which further files are written is told on standard error."""
+    target = None if arguments.output == "-" else arguments.output
+    text = convert_file(arguments.input, target, to_stderr)
+    if target is None:
+        sys.stdout.write(text)
+    return 0

@@ -1,0 +1,6 @@
+"""Prototxts of DeepLab's fork of Caffe: read with the fork's schema, turned into stock Caffe's with Python layers."""
+
+from rloss_caffe.dialect.convert import DialectError, convert_file, convert_text, read_net, read_solver
+from rloss_caffe.dialect.live import Net, get_solver
+
+__all__ = ["DialectError", "Net", "convert_file", "convert_text", "get_solver", "read_net", "read_solver"]

@@ -1,0 +1,113 @@
+"""Real caffe objects from prototxts in either dialect."""
+
+import os
+import tempfile
+
+from google.protobuf import text_format
+
+from rloss_caffe.dialect.convert import DialectError, convert_file, find_net, is_net, read_solver
+from rloss_caffe.dialect.text import PLACEHOLDER
+
+__all__ = ["Net", "get_solver"]
+
+
+def Net(path, *arguments, **keywords):
+    """A caffe.Net of a prototxt in either dialect.
+
+    Parameters
+    ----------
+    path : str or path
+    arguments, keywords
+        Those of caffe.Net: phase, weights, level, stages.
+
+    Returns
+    -------
+    caffe.Net
+
+    Raises
+    ------
+    DialectError
+        Caffe could not read the net, or does not know a layer's type, in which cases it would end the process.
+    """
+    import caffe
+
+    path = os.fspath(path)
+    for other in [*arguments, keywords.get("weights")]:
+        if isinstance(other, (str, os.PathLike)) and not os.path.isfile(other):
+            raise DialectError(f"no such file: {other}")
+    arguments = [os.fspath(value) if isinstance(value, os.PathLike) else value for value in arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        return caffe.Net(_stock_net(path, folder), *arguments, **keywords)
+
+
+def get_solver(path, level=0, stages=()):
+    """A caffe.Solver of a solver prototxt whose nets may be in either dialect.
+
+    Parameters
+    ----------
+    path : str or path
+    level : int
+    stages : sequence of str
+        Added to the solver's train_state.
+
+    Raises
+    ------
+    DialectError
+        As for `Net`; or a net is missing.
+    """
+    import caffe
+
+    path = os.fspath(path)
+    solver = read_solver(path)
+    _check_placeholders(text_format.MessageToString(solver), path)
+    if not solver.snapshot_prefix:  # Caffe's default is the solver's own name, not that of our copy
+        solver.snapshot_prefix = os.path.splitext(path)[0]
+    elif os.path.isdir(solver.snapshot_prefix):
+        stem = os.path.splitext(os.path.basename(path))[0]
+        solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, stem)
+    if level:
+        solver.train_state.level = level
+    solver.train_state.stage.extend(stages)
+    with tempfile.TemporaryDirectory() as folder:
+        for field in ("net", "train_net"):
+            if solver.HasField(field):
+                setattr(solver, field, _stock_net(find_net(getattr(solver, field), path), folder))
+        for index, net in enumerate(solver.test_net):
+            solver.test_net[index] = _stock_net(find_net(net, path), folder)
+        stock = os.path.join(folder, os.path.basename(path))
+        with open(stock, "w", encoding="utf-8") as file:
+            file.write(text_format.MessageToString(solver))
+        return caffe.get_solver(stock)
+
+
+def _stock_net(path, folder):
+    """The path of a stock net: the file itself, or a converted copy in `folder`."""
+    text = convert_file(path)
+    if not is_net(text):
+        raise DialectError(f"{path}: expected a net, found a solver or nothing")
+    _check_placeholders(text, path)
+    _check_types(text, path)
+    with open(path, encoding="utf-8") as file:
+        if file.read() == text:
+            return path
+    handle, stock = tempfile.mkstemp(dir=folder, prefix="net_", suffix=".prototxt")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    return stock
+
+
+def _check_placeholders(text, path):
+    without_comments = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    found = sorted(set(PLACEHOLDER.findall(without_comments)))
+    if found:
+        raise DialectError(f"{path}: {', '.join(found)} must be filled in first")
+
+
+def _check_types(text, path):
+    import caffe
+    from caffe.proto import caffe_pb2
+
+    known = set(caffe.layer_type_list())
+    for layer in text_format.Parse(text, caffe_pb2.NetParameter()).layer:
+        if layer.type not in known:
+            raise DialectError(f"{path}: layer {layer.name!r} has type {layer.type!r}, which this Caffe does not know")

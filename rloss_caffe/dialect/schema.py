@@ -1,0 +1,107 @@
+"""The installed Caffe's schema with the fork's messages and fields added.
+
+Field numbers are our own: in a prototxt they do not matter, and the fork's collide with stock Caffe's.
+"""
+
+from functools import lru_cache
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+__all__ = ["fork_fields", "fork_messages"]
+
+_Field = descriptor_pb2.FieldDescriptorProto
+_TYPES = {"int": _Field.TYPE_INT32, "float": _Field.TYPE_FLOAT, "bool": _Field.TYPE_BOOL, "string": _Field.TYPE_STRING}
+
+# message: {field: type}; [type] is repeated, a tuple of names an enum, a message's name that message.
+_NEW_MESSAGES = {
+    "DenseCRFLossParameter": {"bi_xy_std": "float", "bi_rgb_std": "float"},
+    "InterpParameter": dict.fromkeys(["height", "width", "zoom_factor", "shrink_factor", "pad_beg", "pad_end"], "int"),
+    "SegAccuracyParameter": {
+        "metric": ("PixelAccuracy", "ClassAccuracy", "PixelIOU"),
+        "ignore_label": ["int"],
+        "reset": "bool",
+    },
+    "DenseCRFParameter": {
+        "max_iter": "int",
+        **{name: ["float"] for name in ("pos_xy_std", "pos_w", "bi_xy_std", "bi_rgb_std", "bi_w")},
+        "output_probability": "bool",
+    },
+    "MatWriteParameter": {"prefix": "string", "source": "string", "strip": "int", "period": "int"},
+    "MatReadParameter": {"prefix": "string", "source": "string", "strip": "int", "batch_size": "int"},
+    "DomainTransformParameter": {
+        "num_iter": "int",
+        **dict.fromkeys(["spatial_sigma", "range_sigma", "min_weight"], "float"),
+    },
+    "AdaptiveBiasChannelParameter": {},
+    "BiasChannelParameter": {},
+    "UniqueLabelParameter": {"max_labels": "int", "ignore_label": ["int"], "force_label": ["float"]},
+}
+_NEW_FIELDS = {
+    "LayerParameter": {
+        "densecrf_loss_param": "DenseCRFLossParameter",
+        "interp_param": "InterpParameter",
+        "seg_accuracy_param": "SegAccuracyParameter",
+        "dense_crf_param": "DenseCRFParameter",
+        "mat_write_param": "MatWriteParameter",
+        "mat_read_param": "MatReadParameter",
+        "domain_transform_param": "DomainTransformParameter",
+        "adaptive_bias_channel_param": "AdaptiveBiasChannelParameter",
+        "bias_channel_param": "BiasChannelParameter",
+        "unique_label_param": "UniqueLabelParameter",
+    },
+    "ImageDataParameter": {"ignore_label": "int", "label_type": ("NONE", "IMAGE", "PIXEL")},
+    "TransformationParameter": {"scale_factors": ["float"], "crop_width": "int", "crop_height": "int"},
+    "BatchNormParameter": {"update_global_stats": "bool"},
+}
+_FIRST_NUMBER = 100001
+
+
+def fork_fields(message):
+    """The names of the fields that the fork adds to a stock message."""
+    return set(_NEW_FIELDS[message])
+
+
+@lru_cache(maxsize=None)
+def fork_messages():
+    """The message classes of the extended schema, by name: NetParameter, SolverParameter."""
+    from caffe.proto import caffe_pb2
+
+    file = descriptor_pb2.FileDescriptorProto()
+    caffe_pb2.DESCRIPTOR.CopyToProto(file)
+    package = f".{file.package}." if file.package else "."
+    messages = {message.name: message for message in file.message_type}
+    for name, fields in _NEW_MESSAGES.items():
+        if name not in messages:  # some builds have one or the other
+            messages[name] = file.message_type.add(name=name)
+        _add_fields(messages[name], fields, package)
+    for name, fields in _NEW_FIELDS.items():
+        _add_fields(messages[name], fields, package)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    classes = {}
+    for name in ("NetParameter", "SolverParameter"):
+        descriptor = pool.FindMessageTypeByName(package[1:] + name)
+        if hasattr(message_factory, "GetMessageClass"):
+            classes[name] = message_factory.GetMessageClass(descriptor)
+        else:
+            classes[name] = message_factory.MessageFactory(pool).GetPrototype(descriptor)
+    return classes
+
+
+def _add_fields(message, fields, package):
+    known = {field.name for field in message.field}
+    for number, (name, kind) in enumerate(fields.items(), _FIRST_NUMBER):
+        if name in known:
+            continue
+        field = message.field.add(name=name, number=number, label=_Field.LABEL_OPTIONAL)
+        if isinstance(kind, list):
+            field.label, kind = _Field.LABEL_REPEATED, kind[0]
+        if isinstance(kind, tuple):
+            enum = message.enum_type.add(name=name.title().replace("_", "") + "Choice")
+            for value, choice in enumerate(kind):
+                enum.value.add(name=choice, number=value)
+            field.type, field.type_name = _Field.TYPE_ENUM, f"{package}{message.name}.{enum.name}"
+        elif kind in _TYPES:
+            field.type = _TYPES[kind]
+        else:
+            field.type, field.type_name = _Field.TYPE_MESSAGE, package + kind

@@ -1,0 +1,358 @@
+"""Prototxts in the fork's dialect: converted, loaded on the fly, refused; and weights that the fork has written."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT
+from test_image_data import write_pair
+
+caffe = pytest.importorskip("caffe", reason="conversion needs the installed Caffe's schema")
+
+from caffe.proto import caffe_pb2  # noqa: E402
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format  # noqa: E402
+
+import rloss_caffe  # noqa: E402
+from rloss_caffe.dialect import DialectError, convert_file, convert_text, read_net  # noqa: E402
+
+# The blocks of the original's second phase, written anew on a small trunk.
+FORK_NET = """# layer { a comment with a brace and ${NOTHING}
+name: "${NET_ID}"
+layer {
+  name: "data"  type: "ImageSegData"  top: "data"  top: "label"
+  include { phase: TRAIN }
+  transform_param { mirror: true crop_size: 33 mean_value: 104.008 mean_value: 116.669 mean_value: 122.675
+    scale_factors: 0.5 scale_factors: 1.25 }
+  image_data_param {
+    root_folder: "${DATA_ROOT}"  # "quoted {" in a comment
+    source: "${DATA_ROOT}list.txt"  batch_size: ${BATCH}  shuffle: true  label_type: PIXEL
+  }
+}
+layer { name: "score" type: "Convolution" bottom: "data" top: "score" param { lr_mult: 10 }
+  convolution_param { num_output: ${NUM_LABELS} kernel_size: 3 pad: 1 stride: 8
+    weight_filler { type: "gaussian" std: 0.01 } } }
+layer { name: "label_shrink" type: "Interp" bottom: "label" top: "label_shrink"
+  interp_param { shrink_factor: 8 pad_beg: 0 pad_end: 0 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label_shrink"
+  loss_param { ignore_label: 255 } include: { phase: TRAIN } }
+layer { name: "loss2" type: "SoftmaxWithLoss" bottom: "score" bottom: "label_shrink"
+  loss_param { ignore_label: 255 } }
+layer { name: "up" type: "Interp" bottom: "score" top: "up" interp_param { zoom_factor: 8 } }
+layer { name: "prob" type: "Softmax" bottom: "up" top: "prob" }
+layer { name: "densecrf_loss" type: "DenseCRFLoss" bottom: "data" bottom: "prob" top: "densecrf_loss"
+  loss_weight: ${DENSECRF_LOSS_WEIGHT} propagate_down: false propagate_down: true
+  densecrf_loss_param { bi_xy_std: 100 bi_rgb_std: 15 } loss_param { ignore_label: 255 } }
+layer { name: "accuracy" type: "SegAccuracy" bottom: "score" bottom: "label_shrink" top: "accuracy"
+  seg_accuracy_param { ignore_label: 255 ignore_label: 254 metric: PixelIOU reset: false } }
+"""
+VALUES = {"NET_ID": "net", "BATCH": "2", "NUM_LABELS": "16", "DENSECRF_LOSS_WEIGHT": "1e-8"}
+
+
+def fill_in(text, root):
+    for name, value in dict(VALUES, DATA_ROOT=f"{root}/").items():
+        text = text.replace(f"${{{name}}}", value)
+    return text
+
+
+@pytest.fixture
+def root(tmp_path):
+    lines = []
+    for index in range(2):
+        entry = write_pair(tmp_path, str(index), 40, 45, index)
+        lines.append(f"{os.path.basename(entry.image)} {os.path.basename(entry.label)}\n")
+    (tmp_path / "list.txt").write_text("".join(lines))
+    (tmp_path / "fork.prototxt").write_text(fill_in(FORK_NET.replace("${NOTHING}", ""), tmp_path))
+    return tmp_path
+
+
+def layers(text):
+    return {layer.name: layer for layer in text_format.Parse(text, caffe_pb2.NetParameter()).layer}
+
+
+def parameters(layer):
+    assert layer.type == "Python" and layer.python_param.module == "rloss_caffe.layers"
+    return yaml.safe_load(layer.python_param.param_str)
+
+
+# --- conversion ------------------------------------------------------------------------------------------------------
+
+
+def test_everything_set_is_kept_and_nothing_else_is_set(root):
+    found = layers(convert_text((root / "fork.prototxt").read_text()))
+    assert parameters(found["data"]) == {
+        "root_folder": f"{root}/",
+        "source": f"{root}/list.txt",
+        "batch_size": 2,
+        "shuffle": True,
+        "label_type": "PIXEL",
+        "mirror": True,
+        "crop_size": 33,
+        "mean_value": [104.008, 116.669, 122.675],
+        "scale_factors": [0.5, 1.25],
+    }
+    assert found["data"].python_param.layer == "ImageSegData" and found["data"].include[0].phase == caffe.TRAIN
+    assert not found["data"].HasField("transform_param") and not found["data"].HasField("image_data_param")
+    assert parameters(found["label_shrink"]) == {"shrink_factor": 8, "pad_beg": 0, "pad_end": 0}
+    assert parameters(found["up"]) == {"zoom_factor": 8}
+    assert parameters(found["accuracy"]) == {"metric": "PixelIOU", "ignore_label": [255, 254], "reset": False}
+    loss = found["densecrf_loss"]
+    assert parameters(loss) == {"bi_xy_std": 100, "bi_rgb_std": 15}
+    assert list(loss.propagate_down) == [False, True] and loss.loss_param.ignore_label == 255
+    assert np.float32(loss.loss_weight[0]) == np.float32(1e-8)
+    assert list(found["loss"].top) == ["loss"] and list(found["loss2"].top) == ["loss2"]
+    assert found["loss"].loss_param.ignore_label == 255 and not found["loss"].loss_weight
+    start = FORK_NET.index('layer { name: "score"')
+    score = fill_in(FORK_NET[start : FORK_NET.index('layer { name: "label_shrink"')], root)
+    assert found["score"] == text_format.Parse(score, caffe_pb2.NetParameter()).layer[0]
+
+
+def test_placeholders_survive():
+    text = convert_text(FORK_NET)
+    assert 'name: "${NET_ID}"' in text and "num_output: ${NUM_LABELS}\n" in text
+    assert "loss_weight: ${DENSECRF_LOSS_WEIGHT}\n" in text
+    assert 'root_folder: \\"${DATA_ROOT}\\"' in text and "batch_size: ${BATCH}" in text
+    assert "9000" not in text and "${NOTHING}" not in text
+
+
+def test_filled_in_before_or_after_is_the_same(root):
+    before = layers(convert_text((root / "fork.prototxt").read_text()))
+    after = layers(fill_in(convert_text(FORK_NET), root))
+    for name, layer in before.items():
+        other = after[name]
+        if layer.type == "Python":
+            assert parameters(layer) == parameters(other)
+            layer.ClearField("python_param"), other.ClearField("python_param")
+        assert layer == other
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "exper").rglob("*.prototxt"))[::4], ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_stock_files_are_not_changed(path):
+    assert convert_file(path) == path.read_text()
+
+
+def test_errors_name_layer_type_and_line():
+    with pytest.raises(DialectError, match=r"^net\.prototxt:3: layer 'w' of type MatWrite has no counterpart"):
+        convert_text(
+            '# {\nname: "layer {"\nlayer { name: "w" type: "MatWrite" mat_write_param { prefix: "p" } }', "net.prototxt"
+        )
+    for kind in ("MatRead", "UniqueLabel", "DomainTransform", "BiasChannel", "AdaptiveBiasChannel"):
+        with pytest.raises(DialectError, match=f"layer 'x' of type {kind} has no counterpart"):
+            convert_text(f'layer {{ name: "x" type: "{kind}" }}')
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('layer { name: "x" type: "Interp"\n interp_param { zoom: 8 } }', r':2:\d+: .*no field named "zoom"'),
+        ('layer { name: "x"\n interp_parm { zoom_factor: 8 } }', "Did you mean 'interp_param'"),
+        ('layer { name: "x"\n type: }', r"^prototxt:2:\d+: "),
+        ('layer { name: "x"', r"^prototxt:1:\d+: "),
+        ("layer { include { phase: ${P} } }", r"\$\{P\} can stand for a number or inside a string only"),
+        (
+            'layer { name: "x" type: "ImageSegData" transform_param { mean_file: "m" } }',
+            "'x' .*not support a mean_file",
+        ),
+        (
+            'layer { name: "x" type: "ImageData" image_data_param { label_type: PIXEL } }',
+            "layer 'x' of type ImageData: image_data_param.label_type is the fork's",
+        ),
+        ('layer { name: "x" type: "Pooling" interp_param { height: 2 } }', "of type Pooling has a interp_param"),
+        (
+            'layer { name: "x" type: "BatchNorm" batch_norm_param { update_global_stats: true } }',
+            "update_global_stats: true has no counterpart",
+        ),
+    ],
+)
+def test_bad_text(text, message):
+    with pytest.raises(DialectError, match=message):
+        convert_text(text)
+
+
+def test_what_has_no_effect_is_told():
+    told = []
+    text = 'layer { name: "x" type: "ImageSegData" image_data_param { source: "l" mirror: true } }'
+    layer = layers(convert_text(text, warn=told.append))["x"]
+    assert parameters(layer) == {"source": "l"} and list(layer.top) == ["x"]
+    assert len(told) == 1 and "image_data_param.mirror has no effect" in told[0]
+    quiet = 'layer { name: "b" type: "BatchNorm" batch_norm_param { update_global_stats: false eps: 0.5 } }'
+    found = layers(convert_text(quiet))["b"]
+    assert found.batch_norm_param == caffe_pb2.BatchNormParameter(eps=0.5)
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def run(*arguments, status=0, cwd=None):
+    command = [sys.executable, "-m", "rloss_caffe", "convert", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == status, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_command(root):
+    out, _ = run(root / "fork.prototxt")
+    assert out == convert_text((root / "fork.prototxt").read_text())
+    run(root / "fork.prototxt", root / "stock.prototxt")
+    assert (root / "stock.prototxt").read_text() == out
+    assert run(root / "stock.prototxt")[0] == out
+
+
+def test_nothing_is_half_written(root):
+    (root / "bad.prototxt").write_text('layer { name: "w" type: "MatWrite" }')
+    before = sorted(os.listdir(root))
+    _, error = run(root / "bad.prototxt", root / "out.prototxt", status=1)
+    assert f"{root}/bad.prototxt:1: layer 'w' of type MatWrite" in error and "Traceback" not in error
+    _, error = run(root / "fork.prototxt", root / "fork.prototxt", status=1)
+    assert "this is the input" in error
+    _, error = run(root / "none.prototxt", root / "out.prototxt", status=1)
+    assert "cannot read" in error
+    assert sorted(os.listdir(root)) == before
+
+
+SOLVER = 'base_lr: 0.001 lr_policy: "fixed" max_iter: 3 momentum: 0.9 random_seed: 1 average_loss: 2 snapshot: 0 '
+
+
+def test_solvers_are_followed(root):
+    (root / "solver.prototxt").write_text(SOLVER + 'train_net: "fork.prototxt" snapshot_prefix: "s"')
+    (root / "out").mkdir()
+    _, told = run(root / "solver.prototxt", root / "out" / "solver.prototxt")
+    net = root / "out" / "fork_stock.prototxt"
+    assert f"wrote {net}" in told
+    assert net.read_text() == convert_text((root / "fork.prototxt").read_text())
+    solver = text_format.Parse((root / "out" / "solver.prototxt").read_text(), caffe_pb2.SolverParameter())
+    assert solver.train_net == str(net) and solver.snapshot_prefix == "s" and solver.average_loss == 2
+    (root / "later.prototxt").write_text(SOLVER + 'train_net: "${EXP}/train.prototxt"')
+    out, told = run(root / "later.prototxt")
+    assert out == (root / "later.prototxt").read_text() and "cannot be followed" in told
+    text = (root / "fork.prototxt").read_text()
+    (root / "inline.prototxt").write_text(SOLVER + f"train_net_param {{\n{text}\n}}")
+    out, _ = run(root / "inline.prototxt")
+    assert len(text_format.Parse(out, caffe_pb2.SolverParameter()).train_net_param.layer) == 9
+
+
+# --- live ------------------------------------------------------------------------------------------------------------
+
+
+def test_net(root):
+    caffe.set_mode_cpu()
+    net = rloss_caffe.Net(str(root / "fork.prototxt"), caffe.TRAIN)
+    assert isinstance(net, caffe.Net)
+    out = net.forward()  # with anonymous loss tops this is an IndexError
+    assert out["densecrf_loss"] < 0 < out["loss"] == out["loss2"]
+    net.backward()
+    assert net.params["score"][0].diff.any() and net.blobs["prob"].diff.any()
+
+
+def test_solver(root, monkeypatch):
+    (root / "solver.prototxt").write_text(SOLVER + 'train_net: "fork.prototxt"')
+    solver = rloss_caffe.get_solver(str(root / "solver.prototxt"))  # the net is found beside it
+    assert isinstance(solver, caffe.SGDSolver)
+    before = solver.net.params["score"][0].data.copy()
+    solver.solve()
+    assert solver.iter == 3 and not np.array_equal(before, solver.net.params["score"][0].data)
+    assert (root / "solver_iter_3.caffemodel").exists()  # Caffe's default prefix
+
+
+def test_what_would_end_the_process_is_an_error(root):
+    cases = {
+        'layer { name: "x" type: "Nonsense" }': "layer 'x' has type 'Nonsense', which this Caffe does not know",
+        'layer { name: "x" type: "Input" top: "${T}" }': r"\$\{T\} must be filled in first",
+        "base_lr: 1": "expected a net, found a solver",
+        "layer { nonsense: 1 }": "no field named",
+    }
+    for text, message in cases.items():
+        (root / "x.prototxt").write_text(text)
+        with pytest.raises(DialectError, match=message):
+            rloss_caffe.Net(str(root / "x.prototxt"), caffe.TEST)
+    with pytest.raises(DialectError, match="cannot read"):
+        rloss_caffe.Net(str(root / "none.prototxt"), caffe.TEST)
+    with pytest.raises(DialectError, match="no such file: none.caffemodel"):
+        rloss_caffe.Net(str(root / "fork.prototxt"), "none.caffemodel", caffe.TRAIN)
+    (root / "s.prototxt").write_text(SOLVER + 'train_net: "none.prototxt"')
+    with pytest.raises(DialectError, match="cannot read none.prototxt"):
+        rloss_caffe.get_solver(str(root / "s.prototxt"))
+    with pytest.raises(DialectError, match="expected a solver, found a net"):
+        rloss_caffe.get_solver(str(root / "fork.prototxt"))
+
+
+def test_train_command_takes_the_fork(root):
+    (root / "solver.prototxt").write_text(SOLVER + 'train_net: "fork.prototxt" snapshot_prefix: "s" display: 1')
+    command = [sys.executable, "-m", "rloss_caffe", "train", "--solver=solver.prototxt"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=dict(os.environ, GLOG_minloglevel="0"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (
+        re.search(r"Train net output #\d: densecrf_loss = -", done.stderr) and (root / "s_iter_3.caffemodel").exists()
+    )
+
+
+def test_read_net(root):
+    assert len(read_net(root / "fork.prototxt").layer) == 9
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+def fork_net_class():
+    """The installed schema with the fork's layer parameters at the fork's own numbers, which stock Caffe uses too."""
+    file = descriptor_pb2.FileDescriptorProto()
+    caffe_pb2.DESCRIPTOR.CopyToProto(file)
+    layer = next(message for message in file.message_type if message.name == "LayerParameter")
+    numbers = {143: "interp_param", 144: "seg_accuracy_param", 146: "dense_crf_param", 152: "densecrf_loss_param"}
+    kept = [field for field in layer.field if not 143 <= field.number <= 152]
+    del layer.field[:]
+    layer.field.extend(kept)
+    field = descriptor_pb2.FieldDescriptorProto
+    kinds = {"height": field.TYPE_INT32, "ignore_label": field.TYPE_INT32, "std": field.TYPE_FLOAT}
+    for number, name in numbers.items():
+        message = file.message_type.add(name=f"Fork{number}")
+        for index, (part, kind) in enumerate(kinds.items(), 1):
+            label = field.LABEL_REPEATED if part == "std" else field.LABEL_OPTIONAL
+            message.field.add(name=part, number=index, type=kind, label=label)
+        layer.field.add(name=name, number=number, type=field.TYPE_MESSAGE, type_name=f".caffe.Fork{number}", label=1)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    descriptor = pool.FindMessageTypeByName("caffe.NetParameter")
+    if hasattr(message_factory, "GetMessageClass"):
+        return message_factory.GetMessageClass(descriptor)
+    return message_factory.MessageFactory(pool).GetPrototype(descriptor)
+
+
+def test_weights_written_by_the_fork_load(root):
+    message = fork_net_class()(name="fork")
+    weights = np.random.RandomState(0).randn(16, 3, 3, 3).astype(np.float32)
+    for name, kind in {"label_shrink": "Interp", "accuracy": "SegAccuracy", "densecrf_loss": "DenseCRFLoss"}.items():
+        layer = message.layer.add(name=name, type=kind)
+        for field in ("interp_param", "seg_accuracy_param", "dense_crf_param", "densecrf_loss_param"):
+            part = getattr(layer, field)
+            part.height, part.ignore_label = 7, 255
+            part.std.extend([1.5, 2.5])
+    layer = message.layer.add(name="score", type="Convolution")
+    for array in (weights, np.arange(16, dtype=np.float32)):
+        blob = layer.blobs.add()
+        blob.shape.dim.extend(array.shape)
+        blob.data.extend(array.ravel().tolist())
+    path = str(root / "fork.caffemodel")
+    with open(path, "wb") as file:
+        file.write(message.SerializeToString())
+    for net in (
+        rloss_caffe.Net(str(root / "fork.prototxt"), caffe.TRAIN, weights=path),
+        rloss_caffe.Net(str(root / "fork.prototxt"), path, caffe.TRAIN),
+    ):
+        assert np.array_equal(net.params["score"][0].data, weights)
+        assert np.array_equal(net.params["score"][1].data, np.arange(16))
+    from rloss_caffe.runner.weights import load_weights
+
+    net.params["score"][0].data[...] = 0
+    load_weights(net, path)
+    assert np.array_equal(net.params["score"][0].data, weights)
+
+
+def test_the_package_stays_quick_and_free_of_caffe():
+    code = "import sys, rloss_caffe; assert not {'caffe', 'numba', 'google.protobuf'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
