@@ -432,8 +432,11 @@ def squeezenet_trunk(net):
 def deeplab_squeezenet(net):
     data(net, batch_size=4)
     xavier = dict(weight_filler=dict(type="xavier"), bias_filler=dict(type="constant")) if net.train else {}
+    # The trunk's features are large (standard deviation 71 on photographs). Unscaled, the new
+    # layers' first steps are so long that the network ends up with one answer for every image.
+    blob = net.add("Power", "scale9", squeezenet_trunk(net), power_param=dict(scale=1 / 64))
     # A quarter of largeFOV's 1024 channels and no fc7.
-    blob = conv_relu_drop(net, "fc6", "6", squeezenet_trunk(net), 256, 3, lr=(10, 20), pad=12, dilation=12, **xavier)
+    blob = conv_relu_drop(net, "fc6", "6", blob, 256, 3, lr=(10, 20), pad=12, dilation=12, **xavier)
     scores = conv(net, "fc8_${EXP}", blob, NUM_LABELS, 1, lr=(10, 20), std=0.01)
     if net.train:
         label_shrink(net)

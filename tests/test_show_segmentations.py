@@ -404,7 +404,7 @@ def test_nets_that_cannot_be_used(root):
 
     fails(INPUT + SCORE.replace('name: "score"', 'name: "other"'), "no layer of .* has weights in")
     fails(INPUT + SCORE + SCORE.replace("score", "second"), "not one output: score, second")
-    fails(INPUT + SCORE.replace('type: "Convolution"', 'kind: "Convolution"'), "is no net for this Caffe: 2:.*kind")
+    fails(INPUT + SCORE.replace('type: "Convolution"', 'kind: "Convolution"'), "input.prototxt:2:.*kind")
     weights.write_bytes(b"no weights" * 9)
     fails(INPUT + SCORE, r"input.caffemodel is no binary NetParameter")
     weights = write_net(root, "seg_data")[1]
