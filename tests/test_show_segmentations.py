@@ -141,7 +141,7 @@ def test_sheet(tool, root):
     assert len(figure.axes) == 4 * 5 and figure.get_figwidth() * figure.dpi == 1200
     assert texts(figure)[:2] == [
         "4 of 4 images, those with the lowest IoU of 'good' first",
-        "IoU in %: of an image, the mean over the classes in its own label map; 255 does not count",
+        "IoU in %: mean over the classes in the image's own label map; 255 does not count",
     ]
     assert texts(figure)[2:7] == ["image", "scribble", "poor", "good", "ground truth"]
     first = captions(figure)[:5]

@@ -245,9 +245,12 @@ def spans_decades(runs):
 def draw_panel(axes, runs, columns, factor, window, kind, styles):
     """All runs' curves in one panel; `styles` collects the legend's entries for what was drawn."""
     for run, (colour, dash) in zip(runs, looks()):
-        for number, (log, offset) in enumerate(run.phases):
-            if number:
-                mark_phase(axes, number + 1, offset or log.iterations[0], colour)
+        starts = {}  # a phase that was stopped before its first line starts where the next one does
+        for number, (log, offset) in enumerate(run.phases[1:], 2):
+            starts.setdefault(offset or log.iterations[0], []).append(str(number))
+        for start, numbers in starts.items():
+            mark_phase(axes, ", ".join(numbers), start, colour)
+        for log, offset in run.phases:
             for column in columns:
                 iterations, values = log.series(column)
                 if iterations:
@@ -280,10 +283,10 @@ def draw_curve(axes, x, y, colour, dash, is_test, window, kind, styles):
         styles["nan or inf"] = {"marker": "x", "linestyle": "none"}
 
 
-def mark_phase(axes, number, x, colour):
+def mark_phase(axes, numbers, x, colour):
     axes.axvline(x, color=colour, linewidth=1, linestyle=":")
     axes.annotate(
-        f"phase {number}",
+        f"phase {numbers}",
         (x, 1),
         (3, -2),
         xycoords=axes.get_xaxis_transform(),

@@ -262,9 +262,7 @@ def draw(shown, folders, items, by, arguments):
     figure = pyplot.figure(figsize=(arguments.width / DPI, height / DPI), dpi=DPI)
     sheet = _Sheet(figure, arguments.width, height)
     sheet.write(MARGIN, 12, title(shown, items, shorten(list(folders)[by], arguments.width / 40), arguments.order), 11)
-    sheet.write(
-        MARGIN, 34, "IoU in %: of an image, the mean over the classes in its own label map; 255 does not count", 9
-    )
+    sheet.write(MARGIN, 34, "IoU in %: mean over the classes in the image's own label map; 255 does not count", 9)
     stride = len(headings) * (width + GAP) - GAP + GROUP_GAP
     for group in range(columns):
         for index, heading in enumerate(headings):
