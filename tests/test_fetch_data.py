@@ -347,6 +347,7 @@ def test_control_c(server, tmp_path):
     deadline = time.monotonic() + 30
     while not part.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
+    time.sleep(0.5)  # until it waits for the server: Python loses an interrupt that comes while a module is imported
     process.send_signal(signal.SIGINT)
     error = process.communicate(timeout=30)[1]
     assert process.returncode == 130 and "the same command goes on" in error and "Traceback" not in error
