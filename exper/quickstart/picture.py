@@ -4,7 +4,8 @@ import numpy as np
 import photos
 from net import BANDWIDTHS
 
-from rloss_caffe import densecrf_loss
+from rloss_caffe.gradients import densecrf_gradients
+from rloss_caffe.overlays import draw_scribbles
 from rloss_caffe.parameters import read_parameters
 
 # Colour-blind-safe (Okabe and Ito), background black.
@@ -17,9 +18,7 @@ def score_gradient(photo, probabilities):
 
     parameters = read_parameters(BANDWIDTHS, DenseCRFLoss.PARAMETERS, "DenseCRFLoss")
     blob = photos.as_blob(photos.load_photo(photo))
-    loss = densecrf_loss(blob[np.newaxis], probabilities[np.newaxis], parameters.bi_xy_std, parameters.bi_rgb_std)
-    gradient = loss.gradient()[0]
-    return probabilities * (gradient - (probabilities * gradient).sum(axis=0))
+    return densecrf_gradients(blob, probabilities, parameters.bi_xy_std, parameters.bi_rgb_std).score
 
 
 def overlay(image, label):
@@ -28,17 +27,6 @@ def overlay(image, label):
     shown = label != photos.IGNORE
     result[shown] = 0.4 * result[shown] + 0.6 * PALETTE[label[shown]]
     return result.astype(np.uint8)
-
-
-def draw_scribbles(image, scribbles):
-    """The scribbles on the photograph, with a light rim that shows them on any ground."""
-    drawn = np.pad(scribbles != photos.IGNORE, 1)
-    rim = drawn[:-2, 1:-1] | drawn[2:, 1:-1] | drawn[1:-1, :-2] | drawn[1:-1, 2:]
-    result = image.copy()
-    result[rim] = 235
-    shown = drawn[1:-1, 1:-1]
-    result[shown] = PALETTE[scribbles[shown]]
-    return result
 
 
 def write_picture(path, photo, probabilities, scores):
@@ -61,7 +49,10 @@ def write_picture(path, photo, probabilities, scores):
     phase_one, phase_two = (overlay(image, probabilities[n].argmax(axis=0)) for n in ("phase_one", "phase_two"))
     panels = [
         ("photograph", image),
-        (f"scribbles ({100 * np.mean(scribbles != photos.IGNORE):.1f} % of pixels)", draw_scribbles(image, scribbles)),
+        (
+            f"scribbles ({100 * np.mean(scribbles != photos.IGNORE):.1f} % of pixels)",
+            draw_scribbles(image, scribbles, PALETTE),
+        ),
         (f"phase one, cross-entropy: mIoU {scores['phase_one']:.1f}", phase_one),
         (f"gradient for the score of '{photos.CLASSES[subject]}'", None),
         (f"phase two, with DenseCRF loss: mIoU {scores['phase_two']:.1f}", phase_two),

@@ -1,0 +1,332 @@
+"""Draw the DenseCRF loss's gradient: one figure an image that explains itself, and a sheet of bandwidths."""
+
+import textwrap
+from collections import namedtuple
+
+import numpy as np
+
+from rloss_caffe import voc
+from rloss_caffe.data.reading import import_cv2
+from rloss_caffe.overlays import draw_mask, draw_scribbles, is_scribble
+
+DPI = 100
+MARGIN, GAP = 16, 14  # pixels of the figure
+TALLEST = 0.9  # of a panel: its height by its width; taller pictures become narrower instead
+BAR = 11
+SMALL, LINE, PARAGRAPH = 8.8, 15, 6  # explanations: points; pixels of a line and between paragraphs
+PERCENTILE = 99.5  # of the gradient's size: where the colours end
+PROBABILITY_MAP, GRADIENT_MAP = "cividis", "RdBu_r"
+EDGE, LIGHT = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+UP_DOWN = "\u25c0 pushes the class up        pushes it down \u25b6"
+
+# name: of the image. photo: uint8 RGB, (H, W, 3). label: the label map that was given, or None. probabilities, score,
+# probability: (K, H, W), the latter two gradients times the loss weight. loss: without it. classes: all K names.
+# settings: bi_xy_std, bi_rgb_std, loss_weight, ... as a dict. origin: where the probabilities are from, for the reader.
+Result = namedtuple("Result", "name photo label probabilities score probability loss classes settings origin")
+# A cell of the sweep. seconds: for value and gradient.
+Trial = namedtuple("Trial", "bi_xy_std bi_rgb_std loss gradient seconds")
+
+
+def draw_result(result, shown, width=1200):
+    """The figure of an image: a matplotlib Figure of `width` pixels, with a row of panels for each class in `shown`.
+
+    Every axes has a label: ``photo``, ``labels``, ``explanation``, and ``probability``, ``score gradient`` and
+    ``probability gradient`` with a class's number behind it; the colour bars' is ``bar``.
+    """
+    side = (width - 2 * MARGIN - 2 * GAP) // 3
+    panel_width, panel_height = fit(result.photo, side)
+    paragraphs = explain(result, shown, side)
+    first_height = max(panel_height, text_height(paragraphs))
+    headings = textwrap.wrap(describe(result), int(width / 6.6))
+    top = 46 + 17 * len(headings)
+    bars = top + 20 + first_height + 26
+    rows = bars + 92
+    row_height = panel_height + 34
+    height = rows + row_height * len(shown)
+
+    sheet = Sheet(width, height)
+    sheet.write(MARGIN, 12, title(result, width), 13, weight="bold")
+    for index, line in enumerate(headings):
+        sheet.write(MARGIN, 38 + 17 * index, line, 9.5, color="0.3")
+    lefts = [MARGIN + column * (side + GAP) for column in range(3)]
+    insets = [left + (side - panel_width) // 2 for left in lefts]
+    size = panel_width, panel_height
+    sheet.write(lefts[0] + side / 2, top, "photo", 11, "center")
+    sheet.show("photo", insets[0], top + 20, size, result.photo)
+    caption, picture, named = label_panel(result)
+    sheet.write(lefts[1] + side / 2, top, caption, 11, "center")
+    axes = sheet.show("labels", insets[1], top + 20, size, picture)
+    name_regions(axes, named, result)
+    explanation = sheet.add("explanation", lefts[2], top + 20, (side, first_height))
+    explanation.axis("off")
+    sheet.write(lefts[2] + side / 2, top, "how to read this", 11, "center")
+    sheet.write_all(lefts[2] + 6, top + 20, paragraphs)
+
+    shown_gradients = [result.score[shown], result.probability[shown]]
+    limits = [colour_limit(gradient) for gradient in shown_gradients]
+    to = "with respect to the" if side > 320 else "w.r.t."
+    columns = [
+        ("probability", result.probabilities, PROBABILITY_MAP, 0, 1, ""),
+        (f"gradient {to} score", result.score, GRADIENT_MAP, -limits[0], limits[0], UP_DOWN),
+        (f"gradient {to} probability", result.probability, GRADIENT_MAP, -limits[1], limits[1], UP_DOWN),
+    ]
+    names = ["probability", "score gradient", "probability gradient"]
+    edges = image_edges(result.photo)
+    for column, (heading, values, colours, low, high, note) in enumerate(columns):
+        sheet.write(lefts[column] + side / 2, bars, heading, 11, "center")
+        for row, label in enumerate(shown):
+            y = rows + row * row_height
+            axes = sheet.add(f"{names[column]} {label}", insets[column], y + 20, size)
+            shown_image = axes.imshow(values[label], cmap=colours, vmin=low, vmax=high)
+            draw_edges(axes, edges, values[label] < 0.5 if column == 0 else None)
+            if column == 0:
+                sheet.write(MARGIN, y + 1, result.classes[label], 11, weight="bold")
+        box = insets[column] + panel_width // 8, bars + 22, (panel_width - 2 * (panel_width // 8), BAR)
+        sheet.bar(shown_image, *box, [low, 0, high] if column else [0, 0.5, 1])
+        sheet.write(lefts[column] + side / 2, bars + 60, note, 9, "center", color="0.2")
+    return sheet.figure
+
+
+def draw_sweep(result, label, trials, width=1200):
+    """The same class under several bandwidths: a matplotlib Figure, bi_xy_std downwards and bi_rgb_std to the right.
+
+    The axes' labels are ``photo``, ``probability`` and ``trial X RGB``, ``bar`` for the colour bars.
+    """
+    columns = sorted({trial.bi_rgb_std for trial in trials})
+    rows = sorted({trial.bi_xy_std for trial in trials})
+    side = (width - 2 * MARGIN - (len(columns) - 1) * GAP) // len(columns)
+    size = fit(result.photo, side)
+    reference = fit(result.photo, min(300, side))
+    paragraphs = explain_sweep(result, width - 2 * MARGIN - 2 * (reference[0] + GAP))
+    first_height = max(reference[1], text_height(paragraphs) + 46)
+    top = 70
+    cells = top + first_height + 22
+    row_height = size[1] + 64
+    sheet = Sheet(width, cells + row_height * len(rows) + 4)
+    name = result.classes[label]
+    heading = f": which bandwidths? Gradient for the score of '{name}'"
+    sheet.write(MARGIN, 12, shorten(result.name, width / 11.5 - len(heading)) + heading, 13, weight="bold")
+    sheet.write(MARGIN, 46, "photo", 10)
+    sheet.show("photo", MARGIN, top, reference, result.photo)
+    x = MARGIN + reference[0] + GAP
+    sheet.write(x, 46, shorten(f"probability of '{name}'", reference[0] / 7), 10)
+    axes = sheet.add("probability", x, top, reference)
+    axes.imshow(result.probabilities[label], cmap=PROBABILITY_MAP, vmin=0, vmax=1)
+    x += reference[0] + GAP
+    sheet.write_all(x + 6, top, paragraphs)
+    edges = image_edges(result.photo)
+    shown = None
+    for trial in trials:
+        column, row = columns.index(trial.bi_rgb_std), rows.index(trial.bi_xy_std)
+        left, y = MARGIN + column * (side + GAP), cells + row * row_height
+        limit = colour_limit(trial.gradient)
+        axes = sheet.add(f"trial {trial.bi_xy_std:g} {trial.bi_rgb_std:g}", left + (side - size[0]) // 2, y + 20, size)
+        shown = axes.imshow(trial.gradient / limit, cmap=GRADIENT_MAP, vmin=-1, vmax=1)
+        draw_edges(axes, edges)
+        heading = f"bi_xy_std {trial.bi_xy_std:g}, bi_rgb_std {trial.bi_rgb_std:g}"
+        sheet.write(left + side / 2, y + 2, heading, 10 if side > 200 else 8.5, "center", weight="bold")
+        notes = f"e = {number(limit)}", f"loss {number(trial.loss)},  {1000 * trial.seconds:.3g} ms"
+        for index, note in enumerate(notes):
+            sheet.write(left + side / 2, y + 25 + size[1] + 15 * index, note, 8.5, "center", color="0.2")
+    bar_width = min(320, width - x - MARGIN - 20)
+    sheet.bar(shown, x + 20, top + text_height(paragraphs) + 6, (bar_width, BAR), [-1, 0, 1], ["\u2212e", "0", "e"])
+    return sheet.figure
+
+
+class Sheet:
+    """A figure laid out in pixels from its top left corner."""
+
+    def __init__(self, width, height):
+        self._width, self._height = width, height
+        self.figure = import_pyplot().figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+
+    def write(self, x, y, text, size, align="left", **style):
+        self.figure.text(x / self._width, 1 - y / self._height, text, size=size, ha=align, va="top", **style)
+
+    def write_all(self, x, y, paragraphs):
+        for lines in paragraphs:
+            for line in lines:
+                self.write(x, y, line, SMALL)
+                y += LINE
+            y += PARAGRAPH
+
+    def add(self, name, left, top, size):
+        width, height = size
+        bottom = self._height - top - height
+        bounds = left / self._width, bottom / self._height, width / self._width, height / self._height
+        axes = self.figure.add_axes(bounds, label=name, xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set(color="0.6", linewidth=0.5)
+        return axes
+
+    def show(self, name, left, top, size, picture):
+        axes = self.add(name, left, top, size)
+        axes.imshow(picture, aspect="auto")
+        return axes
+
+    def bar(self, shown, left, top, size, ticks, texts=None):
+        axes = self.add("bar", left, top, size)
+        bar = self.figure.colorbar(shown, cax=axes, orientation="horizontal", ticks=ticks)
+        bar.ax.set_xticklabels(texts or [number(tick) for tick in ticks], fontsize=9)
+        bar.outline.set(linewidth=0.5)
+
+
+def text_height(paragraphs):
+    return sum(LINE * len(lines) + PARAGRAPH for lines in paragraphs)
+
+
+def shorten(text, room):
+    room = max(int(room), 4)
+    return text if len(text) <= room else f"{text[: room - 1]}\u2026"
+
+
+def fit(photo, side):
+    """Width and height of a panel, in pixels, for a photo."""
+    height, width = photo.shape[:2]
+    scale = min(side / width, TALLEST * side / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def colour_limit(gradient):
+    """Where the colours end on both sides of zero."""
+    size = np.abs(gradient)
+    return float(np.percentile(size, PERCENTILE)) or float(size.max()) or 1.0
+
+
+def number(value):
+    """A number short enough for a label, with a real minus."""
+    text = f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}"
+    return text.replace("-", "\u2212")
+
+
+def title(result, width):
+    weight = result.settings["loss_weight"]
+    weighted = f" \u00d7 loss weight {weight:g} = {number(weight * result.loss)}"
+    loss = f": DenseCRF loss {number(result.loss)}{weighted}"
+    return shorten(result.name, width / 11.5 - len(loss)) + loss
+
+
+def describe(result):
+    height, width = result.photo.shape[:2]
+    settings = result.settings
+    exact = ", exact gradient" if settings.get("exact_gradient") else ""
+    return (
+        f"{width} \u00d7 {height} pixels; bandwidths: bi_xy_std {settings['bi_xy_std']:g} pixels, bi_rgb_std "
+        f"{settings['bi_rgb_std']:g}{exact}; probabilities: {result.origin}"
+    )
+
+
+def explain(result, shown, side):
+    """How to read the figure: paragraphs, lists of lines."""
+    room = int(side / 6.3)
+    biggest = [np.abs(gradient[shown]).max() for gradient in (result.score, result.probability)]
+    rest = len(result.classes) - len(shown)
+    paragraphs = [
+        "Training goes against the gradient. Red (above 0) pushes the class down in that pixel, blue (below 0) "
+        "pushes it up, white leaves it alone.",
+        "Lines: strong edges of the photo, where the push should stop.",
+        "Score: what the network receives. Over all classes it adds up to 0 in every pixel; it fades where the "
+        "softmax is sure.",
+        "Probability: never above 0, as agreeing with similar pixels is always rewarded. What counts is which class "
+        "is bluest.",
+        "Gradients include the loss weight. A column has one scale for all rows, symmetric about 0. Its colours end at "
+        f"the {PERCENTILE}th percentile of the sizes; the largest are {number(biggest[0])} and {number(biggest[1])}.",
+    ]
+    if rest:
+        paragraphs.append(f"{rest} of {len(result.classes)} classes are not shown.")
+    return [textwrap.wrap(paragraph, room) for paragraph in paragraphs]
+
+
+def explain_sweep(result, width):
+    room = int(width / 6.3)
+    height, columns = result.photo.shape[:2]
+    paragraphs = [
+        "Red pushes the class down in that pixel, blue pushes it up. Lines: strong edges of the photo, where the push "
+        "should stop.",
+        "Larger bi_xy_std (pixels): pixels further away count as neighbours. Larger bi_rgb_std (units of the image, 0 "
+        "to 255): less similar ones do, until edges no longer hold.",
+        "Each picture has its own scale, from \u2212e to e, as more neighbours make a larger loss: where e is ten "
+        f"times larger, choose a loss weight ten times smaller. Here it is {result.settings['loss_weight']:g}.",
+        f"Milliseconds: for value and gradient of all {len(result.classes)} classes, {columns} \u00d7 {height} pixels, "
+        f"{result.settings['threads']} threads.",
+        f"Probabilities: {result.origin}.",
+    ]
+    return [textwrap.wrap(paragraph, max(room, 20)) for paragraph in paragraphs]
+
+
+def label_panel(result):
+    """Title, picture and label map of the second panel."""
+    if result.label is not None:
+        draw = draw_scribbles if is_scribble(result.label) else draw_mask
+        return "the labels given", draw(result.photo, result.label), result.label
+    label = result.probabilities.argmax(axis=0).astype(np.uint8)
+    return "class of highest probability", draw_mask(result.photo, label), label
+
+
+def name_regions(axes, label, result):
+    """Write each class's name into its largest region, so that nobody depends on the colours."""
+    from matplotlib.patheffects import withStroke
+
+    cv2 = import_cv2()
+    height, width = label.shape
+    for k in np.unique(label):
+        if k == voc.IGNORE or k >= len(result.classes):
+            continue
+        inside = cv2.distanceTransform(np.pad((label == k).astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+        y, x = np.unravel_index(inside.argmax(), inside.shape)
+        name = result.classes[k]
+        half = min(0.5, 0.013 * len(name)) * width  # keeps names inside the panel
+        x, y = min(max(x, half), width - half), min(max(y, 0.05 * height), 0.95 * height)
+        effects = [withStroke(linewidth=2.5, foreground="black")]
+        axes.text(x, y, name, size=9, ha="center", va="center", color="white", path_effects=effects)
+
+
+def image_edges(photo):
+    """Where the photo has strong edges, without short bits: array (H, W), bool."""
+    cv2 = import_cv2()
+    smooth = cv2.GaussianBlur(photo, (0, 0), max(1.0, max(photo.shape[:2]) / 250))
+    slopes = [cv2.Sobel(smooth, cv2.CV_16S, *order) for order in ((1, 0), (0, 1))]
+    # of the channel with the largest step
+    pick = (np.abs(slopes[0]).astype(int) + np.abs(slopes[1])).argmax(axis=2)[..., np.newaxis]
+    slopes = [np.take_along_axis(slope, pick, axis=2)[..., 0] for slope in slopes]
+    size = np.hypot(slopes[0].astype(float), slopes[1])
+    high = max(np.percentile(size, 93), 40)
+    edges = cv2.Canny(*slopes, 0.5 * high, high, L2gradient=True)
+    _, parts, statistics, _ = cv2.connectedComponentsWithStats(edges, connectivity=8)
+    extent = statistics[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(axis=1)
+    long = extent >= max(photo.shape[:2]) / 12
+    long[0] = False
+    return long[parts]
+
+
+def draw_edges(axes, edges, light=None):
+    """Lay the edges over a panel, black, or white where `light`."""
+    overlay = np.zeros((*edges.shape, 4), np.float32)
+    overlay[..., :3] = EDGE if light is None else np.where(light[..., np.newaxis], LIGHT, EDGE)
+    overlay[..., 3] = 0.55 * edges
+    axes.imshow(overlay)
+
+
+def probability_picture(probability):
+    """A probability as a grey picture: 0 black, 1 white."""
+    return np.round(np.clip(probability, 0, 1) * 255).astype(np.uint8)
+
+
+def gradient_picture(gradient, limit):
+    """A gradient in the figure's colours: array (H, W, 3), uint8."""
+    colours = import_pyplot().get_cmap(GRADIENT_MAP)(0.5 + 0.5 * np.clip(gradient / limit, -1, 1), bytes=True)
+    return colours[..., :3]
+
+
+def import_pyplot():
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError(
+            f"the figures are drawn with matplotlib, and importing it failed: {error}; "
+            "pip install 'rloss_caffe[pictures]' brings it"
+        ) from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
