@@ -13,6 +13,7 @@ DPI = 100
 MARGIN, GAP = 16, 14  # pixels of the figure
 TALLEST = 0.9  # of a panel: its height by its width; taller pictures become narrower instead
 BAR = 11
+MOST_NAMES = 8  # in the label map: more would cover each other
 SMALL, LINE, PARAGRAPH = 8.8, 15, 6  # explanations: points; pixels of a line and between paragraphs
 PERCENTILE = 99.5  # of the gradient's size: where the colours end
 PROBABILITY_MAP, GRADIENT_MAP = "cividis", "RdBu_r"
@@ -233,7 +234,7 @@ def explain(result, shown, side):
         f"the {PERCENTILE}th percentile of the sizes; the largest are {number(biggest[0])} and {number(biggest[1])}.",
     ]
     if rest:
-        paragraphs.append(f"{rest} of {len(result.classes)} classes are not shown.")
+        paragraphs.append(f"Classes not shown: {rest} of {len(result.classes)}.")
     return [textwrap.wrap(paragraph, room) for paragraph in paragraphs]
 
 
@@ -247,8 +248,8 @@ def explain_sweep(result, width):
         "to 255): less similar ones do, until edges no longer hold.",
         "Each picture has its own scale, from \u2212e to e, as more neighbours make a larger loss: where e is ten "
         f"times larger, choose a loss weight ten times smaller. Here it is {result.settings['loss_weight']:g}.",
-        f"Milliseconds: for value and gradient of all {len(result.classes)} classes, {columns} \u00d7 {height} pixels, "
-        f"{result.settings['threads']} threads.",
+        f"Milliseconds: value and gradient of all {len(result.classes)} classes, {columns} \u00d7 {height} pixels, "
+        f"{result.settings['threads']} threads, the best of some runs.",
         f"Probabilities: {result.origin}.",
     ]
     return [textwrap.wrap(paragraph, max(room, 20)) for paragraph in paragraphs]
@@ -264,14 +265,13 @@ def label_panel(result):
 
 
 def name_regions(axes, label, result):
-    """Write each class's name into its largest region, so that nobody depends on the colours."""
+    """Write each class's name into its widest region, so that nobody depends on the colours; those of the largest classes."""
     from matplotlib.patheffects import withStroke
 
     cv2 = import_cv2()
     height, width = label.shape
-    for k in np.unique(label):
-        if k == voc.IGNORE or k >= len(result.classes):
-            continue
+    areas = np.bincount(label[label < len(result.classes)], minlength=1)
+    for k in sorted(np.flatnonzero(areas), key=lambda k: -areas[k])[:MOST_NAMES]:
         inside = cv2.distanceTransform(np.pad((label == k).astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
         y, x = np.unravel_index(inside.argmax(), inside.shape)
         name = result.classes[k]

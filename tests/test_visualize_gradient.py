@@ -67,8 +67,8 @@ def test_gradients_want_one_image(shape):
 HEAD = """
 layer { name: "pixels" type: "Python" top: "picture" top: "truth" include { phase: TRAIN }
   python_param { module: "rloss_caffe.layers" layer: "ImageSegData"
-    param_str: "{source: 'LIST', batch_size: 1, label_type: NONE, crop_size: 48, mean_value: [104.008, 116.669, 122.675]}"
-  } }
+  param_str: "{source: 'LIST', batch_size: 1, label_type: NONE, crop_size: 48, "
+             "mean_value: [104.008, 116.669, 122.675]}" } }
 """
 BODY = """
 layer { name: "small" type: "Power" bottom: "picture" top: "small" power_param { scale: 0.02 } }
@@ -287,7 +287,7 @@ def test_figure_shows_the_arrays_on_symmetric_common_scales(tool):
     words = " ".join(text.get_text() for text in texts(figure))
     assert tool.figures.number(result.loss) in words and "loss weight 1e-06" in words
     assert "bi_xy_std 30 pixels, bi_rgb_std 15" in words and "diningtable" in words
-    assert re.search(r"Red .above 0. pushes the\s+class down", words) and "2 of 4 classes are not shown" in words
+    assert re.search(r"Red .above 0. pushes the\s+class down", words) and "Classes not shown: 2 of 4" in words
     assert figure.canvas.get_width_height()[0] == 1200
 
 
@@ -442,10 +442,11 @@ def test_probabilities_of_a_folder_and_their_own_output(folder, tool, monkeypatc
 
 def test_labels(folder, tool, monkeypatch):
     words = [folder / "im0.png", "--labels", folder / "labels", "--confidence", 0.8, "--blur", 0, "--npz"]
-    run(tool, monkeypatch, *words, "--colours", 64, "--output", folder / "out")
+    run(tool, monkeypatch, *words, "--format", "jpg", "--output", folder / "out")
     with np.load(folder / "out" / "im0_gradient.npz") as file:
         assert file["probability"].shape == (21, 37, 41) and file["classes"][2] == "bicycle"
         np.testing.assert_allclose(file["probability"][:3, 10, 12], [0.2 / 21, 0.2 / 21, 0.8 + 0.2 / 21], rtol=1e-5)
+    assert size_of(folder / "out" / "im0_gradient.jpg")[0] == 1200
 
 
 def test_sweep(folder, tool, monkeypatch, capsys):
