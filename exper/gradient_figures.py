@@ -5,7 +5,6 @@ from collections import namedtuple
 
 import numpy as np
 
-from rloss_caffe import voc
 from rloss_caffe.data.reading import import_cv2
 from rloss_caffe.overlays import draw_mask, draw_scribbles, is_scribble
 
@@ -265,8 +264,8 @@ def label_panel(result):
 
 
 def name_regions(axes, label, result):
-    """Write each class's name into its widest region, so that nobody depends on the colours; those of the largest classes."""
-    from matplotlib.patheffects import withStroke
+    """Write the largest classes' names into their widest regions, so that nobody depends on the colours."""
+    """Write the largest classes' names into their widest regions, so that nobody depends on the colours."""
 
     cv2 = import_cv2()
     height, width = label.shape
