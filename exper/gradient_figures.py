@@ -265,7 +265,7 @@ def label_panel(result):
 
 def name_regions(axes, label, result):
     """Write the largest classes' names into their widest regions, so that nobody depends on the colours."""
-    """Write the largest classes' names into their widest regions, so that nobody depends on the colours."""
+    from matplotlib.patheffects import withStroke
 
     cv2 = import_cv2()
     height, width = label.shape
