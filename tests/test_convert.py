@@ -112,10 +112,10 @@ def test_everything_set_is_kept_and_nothing_else_is_set(root):
 
 def test_placeholders_survive():
     text = convert_text(FORK_NET)
-    assert 'name: "${NET_ID}"' in text and "num_output: ${NUM_LABELS}\n" in text
-    assert "loss_weight: ${DENSECRF_LOSS_WEIGHT}\n" in text
+    assert 'name: "${NET_ID}"' in text and "num_output: ${NUM_LABELS} kernel_size" in text
+    assert "loss_weight: ${DENSECRF_LOSS_WEIGHT} propagate_down" in text
     assert 'root_folder: \\"${DATA_ROOT}\\"' in text and "batch_size: ${BATCH}" in text
-    assert "9000" not in text and "${NOTHING}" not in text
+    assert "9000" not in text and "# layer { a comment with a brace and ${NOTHING}\n" in text
 
 
 def test_filled_in_before_or_after_is_the_same(root):
@@ -136,11 +136,118 @@ def test_stock_files_are_not_changed(path):
     assert convert_file(path) == path.read_text()
 
 
-def test_errors_name_layer_type_and_line():
+def test_the_rest_of_the_file_stays_as_it_was_written():
+    """Comments, spelling of numbers, indentation and line ends; numbers as short as they were."""
+    text = """# how it began
+layer {
+\tname: "data"\ttype: "ImageSegData"   # reads
+    transform_param {
+        # means of BGR
+        mean_value: 104.008
+    }
+    image_data_param { source: "l" }
+    top: "data"
+}
+layer {
+    name: 'crf'
+    type: 'DenseCRFLoss'  # the loss
+    bottom: "data"
+    bottom: "p"  # probabilities
+    loss_weight: 0.0100   # tuned
+}
+layer { name: "a" type: "Interp" bottom: "x" top: "y" interp_param { zoom_factor: 8 }, phase: TEST };
+layer { name: "b" type: "BatchNorm" batch_norm_param { update_global_stats: false; eps: 1e-05 } } # end"""
+    expected = """# how it began
+layer {
+\tname: "data"\ttype: "Python"   # reads
+    # means of BGR
+    python_param {
+      module: "rloss_caffe.layers"
+      layer: "ImageSegData"
+      param_str: "source: \\"l\\"\\nmean_value: [104.008]"
+    }
+    top: "data"
+}
+layer {
+    name: 'crf'
+    type: "Python"  # the loss
+    bottom: "data"
+    bottom: "p"  # probabilities
+    top: "crf"
+    loss_weight: 0.0100   # tuned
+    python_param {
+      module: "rloss_caffe.layers"
+      layer: "DenseCRFLoss"
+      param_str: ""
+    }
+}
+layer { name: "a" type: "Python" bottom: "x" top: "y" python_param { module: "rloss_caffe.layers" layer: "Interp" """
+    expected += """param_str: "zoom_factor: 8" }, phase: TEST };
+layer { name: "b" type: "BatchNorm" batch_norm_param { eps: 1e-05 } } # end"""
+    assert convert_text(text) == expected
+    assert convert_text(text.replace("\n", "\r\n")) == expected.replace("\n", "\r\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'layer: [{ name: "x" type: "Interp" interp_param { zoom_factor: 8 } }, { name: "y" type: "ReLU" }]',
+        'layer < name: "x" type: "Int" \'erp\' interp_param < zoom_factor: 8 > > layer { name: "y" type: "ReLU" }',
+        'layer { name: "x" type: "Interp" interp_param: { zoom_factor: 8, } }; layer { name: "y" type: "ReLU" };',
+        'layer{name:"x"type:"Interp"interp_param{zoom_factor: 8}}layer{name:"y"type:"ReLU"}',
+        'layer { type: "Interp" interp_param { # a {\n zoom_factor: 8 } name: "x" }layer { name: "y" type: "ReLU"}',
+    ],
+)
+def test_rare_spellings(text):
+    found = layers(convert_text(text))
+    assert list(found) == ["x", "y"] and parameters(found["x"]) == {"zoom_factor": 8}
+    assert found["y"] == caffe_pb2.LayerParameter(name="y", type="ReLU")
+
+
+def test_placeholders_in_a_word():
+    text = """layer { name: "c" type: "DenseCRFLoss" top: "c" loss_weight: ${W}e-8 propagate_down: false
+  densecrf_loss_param { bi_xy_std: 1${XY} bi_rgb_std: ${RGB}.5 } }"""
+    text = convert_text(text)
+    assert "loss_weight: ${W}e-8 " in text and "bi_xy_std: 1${XY}\\nbi_rgb_std: ${RGB}.5" in text
+    for name, value in (("W", "2"), ("XY", "00"), ("RGB", "7")):
+        text = text.replace(f"${{{name}}}", value)
+    layer = layers(text)["c"]
+    assert parameters(layer) == {"bi_xy_std": 100, "bi_rgb_std": 7.5}
+    assert np.float32(layer.loss_weight[0]) == np.float32(2e-8)
+
+
+def test_old_files_come_through(tmp_path):
+    """Line ends of other systems, and comments in an encoding that nobody remembers."""
+    (tmp_path / "stock.prototxt").write_bytes(b'# caf\xe9\r\nlayer { name: "x" type: "ReLU" }\r\n')
+    run(tmp_path / "stock.prototxt", tmp_path / "out.prototxt")
+    assert (tmp_path / "out.prototxt").read_bytes() == (tmp_path / "stock.prototxt").read_bytes()
+    (tmp_path / "fork.prototxt").write_bytes(b'# caf\xe9\r\nlayer { name: "x" type: "Interp" }\r\n')
+    command = [sys.executable, "-m", "rloss_caffe", "convert", str(tmp_path / "fork.prototxt")]
+    out = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    assert out.startswith(b'# caf\xe9\r\nlayer { name: "x" type: "Python" python_param {')
+    text = 'input: "a" input_shape { dim: 1 dim: 1 dim: 4 dim: 4 } '
+    layer = 'layer { name: "x" type: "Interp" bottom: "a" top: "b" interp_param { zoom_factor: 2 } }  # caf'
+    (tmp_path / "net.prototxt").write_bytes((text + layer).encode() + b"\xe9\n")
+    assert rloss_caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST).blobs["b"].data.shape == (1, 1, 7, 7)
+
+
+def test_layers_of_the_old_form():
+    old = 'layers { name: "x" type: IMAGE_DATA %s }'
+    assert convert_text(old % "") == old % ""
+    with pytest.raises(DialectError, match="layer 'x' in the old form 'layers': transform_param.scale_factors"):
+        convert_text(old % "transform_param { scale_factors: 1 }")
+    with pytest.raises(DialectError, match=r"prototxt:1:\d+: .*IMAGE_SEG_DATA.*upgrade_net_proto_text"):
+        convert_text('layers { name: "x" type: IMAGE_SEG_DATA }')
+
+
+def test_errors_name_layer_type_and_line(root):
     with pytest.raises(DialectError, match=r"^net\.prototxt:3: layer 'w' of type MatWrite has no counterpart"):
         convert_text(
             '# {\nname: "layer {"\nlayer { name: "w" type: "MatWrite" mat_write_param { prefix: "p" } }', "net.prototxt"
         )
+    (root / "s.prototxt").write_text('base_lr: 1\ntrain_net_param {\n layer { name: "w" type: "MatWrite" }}')
+    with pytest.raises(DialectError, match=r"s\.prototxt:3: layer 'w' of type MatWrite"):
+        convert_file(root / "s.prototxt")
     for kind in ("MatRead", "UniqueLabel", "DomainTransform", "BiasChannel", "AdaptiveBiasChannel"):
         with pytest.raises(DialectError, match=f"layer 'x' of type {kind} has no counterpart"):
             convert_text(f'layer {{ name: "x" type: "{kind}" }}')
@@ -209,7 +316,7 @@ def test_nothing_is_half_written(root):
     _, error = run(root / "bad.prototxt", root / "out.prototxt", status=1)
     assert f"{root}/bad.prototxt:1: layer 'w' of type MatWrite" in error and "Traceback" not in error
     _, error = run(root / "fork.prototxt", root / "fork.prototxt", status=1)
-    assert "this is the input" in error
+    assert "this is an input" in error
     _, error = run(root / "none.prototxt", root / "out.prototxt", status=1)
     assert "cannot read" in error
     assert sorted(os.listdir(root)) == before
@@ -234,6 +341,27 @@ def test_solvers_are_followed(root):
     (root / "inline.prototxt").write_text(SOLVER + f"train_net_param {{\n{text}\n}}")
     out, _ = run(root / "inline.prototxt")
     assert len(text_format.Parse(out, caffe_pb2.SolverParameter()).train_net_param.layer) == 9
+    assert out.startswith(SOLVER) and "# layer { a comment" in out
+
+
+def test_no_input_is_written_over(root):
+    """The nets beside the result have names of their own; a result that is an input is refused."""
+    fork = (root / "fork.prototxt").read_text()
+    (root / "out").mkdir()
+    (root / "out" / "fork_stock.prototxt").write_text(fork)
+    (root / "solver.prototxt").write_text(SOLVER + 'train_net: "fork.prototxt" test_net: "out/fork_stock.prototxt"')
+    before = {path: path.read_text() for path in root.rglob("*.prototxt")}
+    for target in ("fork.prototxt", "out/../out/fork_stock.prototxt", "solver.prototxt"):
+        _, error = run("solver.prototxt", target, status=1, cwd=root)
+        assert f"{target}: this is an input" in error
+    assert {path: path.read_text() for path in root.rglob("*.prototxt")} == before
+    run("solver.prototxt", "out/fork_stock_.prototxt", cwd=root)
+    assert all(path.read_text() == text for path, text in before.items())
+    solver = text_format.Parse((root / "out" / "fork_stock_.prototxt").read_text(), caffe_pb2.SolverParameter())
+    names = [solver.train_net, *solver.test_net]
+    assert not {"out/fork_stock.prototxt", "out/fork_stock_.prototxt"} & set(names)
+    for name in names:
+        assert (root / name).read_text() == convert_text(fork)
 
 
 # --- live ------------------------------------------------------------------------------------------------------------
@@ -260,8 +388,9 @@ def test_solver(root, monkeypatch):
 
 
 def test_what_would_end_the_process_is_an_error(root):
+    unknown = "x.prototxt:2: layer 'x' has type 'Nonsense', which this Caffe does not know"
     cases = {
-        'layer { name: "x" type: "Nonsense" }': "layer 'x' has type 'Nonsense', which this Caffe does not know",
+        'name: "n"\nlayer { name: "x" type: "Nonsense" }': unknown,
         'layer { name: "x" type: "Input" top: "${T}" }': r"\$\{T\} must be filled in first",
         "base_lr: 1": "expected a net, found a solver",
         "layer { nonsense: 1 }": "no field named",

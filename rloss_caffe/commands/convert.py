@@ -17,5 +17,6 @@ def run(arguments):
     target = None if arguments.output == "-" else arguments.output
     text = convert_file(arguments.input, target, to_stderr)
     if target is None:
-        sys.stdout.write(text)
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
     return 0

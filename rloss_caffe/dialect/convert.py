@@ -14,9 +14,19 @@ import numpy as np
 from google.protobuf import text_format
 
 from rloss_caffe.dialect.schema import fork_fields, fork_messages
-from rloss_caffe.dialect.text import Placeholders, layer_lines, top_level_names
+from rloss_caffe.dialect.text import PLACEHOLDER, Edits, Placeholders, fields, line_of
 
-__all__ = ["LAYERS", "DialectError", "convert_file", "convert_text", "find_net", "is_net", "read_net", "read_solver"]
+__all__ = [
+    "LAYERS",
+    "DialectError",
+    "convert_file",
+    "convert_text",
+    "find_net",
+    "is_net",
+    "read_net",
+    "read_solver",
+    "read_text",
+]
 
 # The fork's type, which is also our layer's name: the messages whose fields become its param_str.
 LAYERS = {
@@ -58,7 +68,7 @@ class DialectError(ValueError):
 
 def is_net(text):
     """Whether a prototxt is a net; else it is a solver."""
-    return bool(top_level_names(text) & {"layer", "layers", "input", "force_backward"})
+    return not {"layer", "layers", "input", "force_backward"}.isdisjoint(field.name for field in fields(text))
 
 
 def convert_text(text, name="prototxt", warn=None):
@@ -75,7 +85,7 @@ def convert_text(text, name="prototxt", warn=None):
     Returns
     -------
     str
-        The same text, comments and all, where nothing is the fork's.
+        The same text, comments and all, but for the fork's layers in it.
 
     Raises
     ------
@@ -83,9 +93,9 @@ def convert_text(text, name="prototxt", warn=None):
     """
     placeholders = Placeholders()
     net = _parse(text, "NetParameter", name, placeholders)
-    if not _convert_net(net, layer_lines(text), name, warn or _silent):
-        return text
-    return placeholders.show(_to_text(_as_stock(net, "NetParameter")))
+    edits = Edits(text)
+    changed = _convert_net(net, edits, fields(text), name, warn or _silent)
+    return _edited(edits, net, "NetParameter", placeholders) if changed else text
 
 
 def convert_file(source, target=None, warn=None):
@@ -111,17 +121,17 @@ def convert_file(source, target=None, warn=None):
         Nothing has been written then.
     """
     source, warn = os.fspath(source), warn or _silent
-    text = _read(source)
+    target = None if target is None else os.fspath(target)
+    text = read_text(source)
     if is_net(text):
-        files, result = {}, convert_text(text, source, warn)
+        inputs, files, result = [source], {}, convert_text(text, source, warn)
     else:
-        folder = None if target is None else os.path.dirname(os.fspath(target)) or "."
-        result, files = _convert_solver(text, source, folder, warn)
+        result, files, inputs = _convert_solver(text, source, target, warn)
     if target is not None:
-        for path in [*files, os.fspath(target)]:
-            if os.path.exists(path) and os.path.samefile(path, source):
-                raise DialectError(f"{path}: this is the input; give the result another name")
-        for path, content in [*files.items(), (os.fspath(target), result)]:
+        for path in inputs:
+            if _is_same(target, path):
+                raise DialectError(f"{target}: this is an input; give the result another name")
+        for path, content in [*files.items(), (target, result)]:
             _write(path, content)
             if path in files:
                 warn(f"wrote {path}")
@@ -132,20 +142,17 @@ def read_net(path):
     """A net in either dialect, as a stock NetParameter."""
     from caffe.proto import caffe_pb2
 
-    return text_format.Parse(convert_text(_read(os.fspath(path)), os.fspath(path)), caffe_pb2.NetParameter())
+    return text_format.Parse(convert_text(read_text(os.fspath(path)), os.fspath(path)), caffe_pb2.NetParameter())
 
 
 def read_solver(path):
     """A solver, as a stock SolverParameter; its nets are not looked at."""
     path = os.fspath(path)
-    text = _read(path)
+    text = read_text(path)
     if is_net(text):
         raise DialectError(f"{path}: expected a solver, found a net")
     solver = _parse(text, "SolverParameter", path, Placeholders())
-    for field in ("net_param", "train_net_param", "test_net_param"):
-        nets = getattr(solver, field)
-        for net in nets if field == "test_net_param" else [nets] * solver.HasField(field):
-            _convert_net(net, [], f"{path}, {field}", _silent)
+    _convert_inline_nets(solver, Edits(text), path, _silent)
     return _as_stock(solver, "SolverParameter")
 
 
@@ -155,56 +162,137 @@ def find_net(path, solver_path):
     return path if os.path.exists(path) or not os.path.exists(beside) else beside
 
 
-def _convert_solver(text, name, folder, warn):
-    """The solver's text, and {path: text} of the nets that go with it."""
+def read_text(path):
+    """A file's text, line ends and all; bytes that are not UTF-8, as in old comments, come through."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read()
+    except OSError as error:
+        raise DialectError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _convert_solver(text, name, target, warn):
+    """The solver's text, {path: text} of the nets that go with it, and the paths of all that was read."""
     placeholders = Placeholders()
-    solver = _parse(text, "SolverParameter", name, placeholders)
-    files, changed = {}, False
-    for field in ("net", "train_net", "test_net"):
+    solver, edits = _parse(text, "SolverParameter", name, placeholders), Edits(text)
+    changed = _convert_inline_nets(solver, edits, name, warn)
+    converted, inputs = [], [name]  # of nets: what names them, what it says, their text
+    for field, nets in _by_name(fields(text), ("net", "train_net", "test_net")).items():
         value = getattr(solver, field)
         paths = list(value) if field == "test_net" else [value] * solver.HasField(field)
         for index, path in enumerate(paths):
-            if "${" in path:
+            if PLACEHOLDER.search(path):
                 warn(f"{name}: {field} is {path!r}, which cannot be followed; convert that net by itself")
                 continue
             found = find_net(path, name)
-            before = _read(found)
+            inputs.append(found)
+            before = read_text(found)
             after = convert_text(before, found, warn)
             if after == before:
                 continue
-            if folder is None:
+            if target is None:
                 warn(f"{name}: {field} {path!r} is in the fork's dialect; convert it, too, or give an output file")
                 continue
-            new = os.path.join(folder, f"{os.path.splitext(os.path.basename(path))[0]}_stock.prototxt")
-            while files.get(new, after) != after:
-                new = f"{os.path.splitext(new)[0]}_.prototxt"
-            files[new], changed = after, True
-            if field == "test_net":
-                solver.test_net[index] = new
-            else:
-                setattr(solver, field, new)
-    for field in ("net_param", "train_net_param", "test_net_param"):
-        nets = getattr(solver, field)
-        for net in nets if field == "test_net_param" else [nets] * solver.HasField(field):
-            changed |= _convert_net(net, [], f"{name}, {field}", warn)
-    return (placeholders.show(_to_text(_as_stock(solver, "SolverParameter"))) if changed else text), files
+            converted.append((field, index, nets[index] if index < len(nets) else None, path, after))
+    files = {}
+    for field, index, place, path, after in converted:
+        new = os.path.join(os.path.dirname(target), f"{os.path.splitext(os.path.basename(path))[0]}_stock.prototxt")
+        while files.get(new, after) != after or any(_is_same(new, other) for other in [*inputs, target]):
+            new = f"{os.path.splitext(new)[0]}_.prototxt"
+        files[new], changed = after, True
+        if field == "test_net":
+            solver.test_net[index] = new
+        else:
+            setattr(solver, field, new)
+        if place:
+            edits.replace(place.value, place.end, json.dumps(new, ensure_ascii=False))
+    return _edited(edits, solver, "SolverParameter", placeholders) if changed else text, files, inputs
 
 
-def _convert_net(net, lines, name, warn):
-    """Convert a message in place; whether anything was the fork's."""
-    places = []
-    for index, layer in enumerate(net.layer):
-        line = f":{lines[index]}" if index < len(lines) else ""
-        places.append(f"{name}{line}: layer {layer.name!r} of type {layer.type}")
+def _convert_inline_nets(solver, edits, name, warn):
+    """Convert the nets that a solver's message has in it; whether anything was the fork's."""
+    changed = False
+    for field, places in _by_name(fields(edits.text), ("net_param", "train_net_param", "test_net_param")).items():
+        value = getattr(solver, field)
+        nets = value if field == "test_net_param" else [value] * solver.HasField(field)
+        for index, net in enumerate(nets):
+            body = places[index].body if index < len(places) else None
+            inner = fields(edits.text, *body) if body else []
+            changed |= _convert_net(net, edits, inner, name, warn)
+    return changed
+
+
+def _convert_net(net, edits, places, name, warn):
+    """Convert a message in place, and note the same for its text; whether anything was the fork's."""
+    places = [place for place in places if place.name == "layer"]
+    if len(places) != len(net.layer):  # a list of layers, say
+        places = [None] * len(net.layer)
+    titles = []
     for layer, place in zip(net.layer, places):
+        line = f":{line_of(edits.text, place.start)}" if place else ""
+        titles.append(f"{name}{line}: layer {layer.name!r} of type {layer.type}")
+    for layer, title in zip(net.layer, titles):
         if layer.type in NO_COUNTERPART:
-            raise DialectError(f"{place} has no counterpart in stock Caffe; {NO_COUNTERPART[layer.type]}")
+            raise DialectError(f"{title} has no counterpart in stock Caffe; {NO_COUNTERPART[layer.type]}")
+    for layer in net.layers:
+        _refuse_fork_fields(layer, f"{name}: layer {layer.name!r} in the old form 'layers'")
+    before = [type(layer).FromString(layer.SerializePartialToString()) for layer in net.layer]
     is_fork = False
-    for layer, place in zip(net.layer, places):
-        is_fork |= _convert_layer(layer, place, warn)
+    for layer, title in zip(net.layer, titles):
+        is_fork |= _convert_layer(layer, title, warn)
     if is_fork:
         _name_tops(net)
+        for old, layer, place in zip(before, net.layer, places):
+            if place and place.body and old != layer:
+                _edit_layer(edits, place, old, layer)
     return is_fork
+
+
+def _edit_layer(edits, place, old, new):
+    """Note the difference between two messages of a layer for its text."""
+    inner = fields(edits.text, *place.body)
+    kind = next((field for field in inner if field.name == "type"), None)
+    if kind is None:
+        return
+    if old.type != new.type:
+        edits.replace(kind.value, kind.end, json.dumps(new.type))
+        part = type(new)()
+        part.python_param.CopyFrom(new.python_param)
+        printed = _to_text(part)
+        gone = {field.name for field, _ in old.ListFields()} - {field.name for field, _ in new.ListFields()}
+        gone = [field for field in inner if field.name in gone]
+        for field in gone[1:]:
+            edits.remove(field)
+        if gone:
+            edits.replace_field(gone[0], printed)
+        else:
+            edits.insert_after(inner[-1], printed)
+    added = new.top[len(old.top) :]
+    if added:
+        anchor = [field for field in inner if field.name in ("bottom", "type")][-1]
+        edits.insert_after(anchor, _to_text(type(new)(top=added)))
+    for field in inner:
+        if field.name == "batch_norm_param" and field.body:
+            for setting in fields(edits.text, *field.body):
+                if setting.name == "update_global_stats":
+                    edits.remove(setting)
+
+
+def _edited(edits, message, kind, placeholders):
+    """The edited text if it means what the message says; else, for rare spellings, the message printed."""
+    from caffe.proto import caffe_pb2
+
+    text, message = edits.apply(), _as_stock(message, kind)
+    try:
+        if text_format.Parse(placeholders.hide(text), getattr(caffe_pb2, kind)()) == message:
+            return placeholders.show(text)
+    except text_format.ParseError:
+        pass
+    return placeholders.show(_to_text(message))
+
+
+def _by_name(places, names):
+    return {name: [place for place in places if place.name == name] for name in names}
 
 
 def _convert_layer(layer, place, warn):
@@ -250,6 +338,10 @@ def _refuse_left_over(layer, place):
     for name in fork_fields("LayerParameter"):
         if layer.HasField(name):
             raise DialectError(f"{place} has a {name}, which belongs to another type and has no counterpart")
+    _refuse_fork_fields(layer, place)
+
+
+def _refuse_fork_fields(layer, place):
     for message, kind in (("image_data_param", "ImageDataParameter"), ("transform_param", "TransformationParameter")):
         if layer.HasField(message):
             for field, _ in getattr(layer, message).ListFields():
@@ -288,6 +380,8 @@ def _parse(text, kind, name, placeholders):
 
 
 def _hint(problem):
+    if "V1LayerParameter" in problem:
+        return "; the old form 'layers' is for stock types only: upgrade the net with Caffe's upgrade_net_proto_text"
     match = re.search(r'Message type "[\w.]*?(\w+)" has no field named "(\w+)"', problem)
     if not match:
         return ""
@@ -304,16 +398,7 @@ def _as_stock(message, kind):
 
 
 def _to_text(message):
-    return text_format.MessageToString(message, float_format=".9g").replace("\\'", "'")
-
-
-def _read(path):
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise DialectError(f"cannot read {path}: {reason}") from None
+    return text_format.MessageToString(message, as_utf8=True).replace("\\'", "'")
 
 
 def _write(path, text):
@@ -321,7 +406,7 @@ def _write(path, text):
     folder = os.path.dirname(path) or "."
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             file.write(text)
         mask = os.umask(0)
         os.umask(mask)
@@ -330,6 +415,11 @@ def _write(path, text):
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _is_same(path, other):
+    """Whether two paths are one file, which need not exist."""
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _silent(_):

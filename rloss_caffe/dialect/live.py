@@ -5,8 +5,8 @@ import tempfile
 
 from google.protobuf import text_format
 
-from rloss_caffe.dialect.convert import DialectError, convert_file, find_net, is_net, read_solver
-from rloss_caffe.dialect.text import PLACEHOLDER
+from rloss_caffe.dialect.convert import DialectError, convert_text, find_net, is_net, read_solver, read_text
+from rloss_caffe.dialect.text import PLACEHOLDER, fields, line_of
 
 __all__ = ["Net", "get_solver"]
 
@@ -82,16 +82,16 @@ def get_solver(path, level=0, stages=()):
 
 def _stock_net(path, folder):
     """The path of a stock net: the file itself, or a converted copy in `folder`."""
-    text = convert_file(path)
-    if not is_net(text):
+    original = read_text(path)
+    if not is_net(original):
         raise DialectError(f"{path}: expected a net, found a solver or nothing")
+    text = convert_text(original, path)
     _check_placeholders(text, path)
-    _check_types(text, path)
-    with open(path, encoding="utf-8") as file:
-        if file.read() == text:
-            return path
+    _check_types(original, text, path)
+    if text == original:
+        return path
     handle, stock = tempfile.mkstemp(dir=folder, prefix="net_", suffix=".prototxt")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
+    with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         file.write(text)
     return stock
 
@@ -103,11 +103,16 @@ def _check_placeholders(text, path):
         raise DialectError(f"{path}: {', '.join(found)} must be filled in first")
 
 
-def _check_types(text, path):
+def _check_types(original, text, path):
     import caffe
     from caffe.proto import caffe_pb2
 
     known = set(caffe.layer_type_list())
-    for layer in text_format.Parse(text, caffe_pb2.NetParameter()).layer:
+    layers = text_format.Parse(text, caffe_pb2.NetParameter()).layer
+    places = [field for field in fields(original) if field.name == "layer"]
+    for index, layer in enumerate(layers):
         if layer.type not in known:
-            raise DialectError(f"{path}: layer {layer.name!r} has type {layer.type!r}, which this Caffe does not know")
+            line = f":{line_of(original, places[index].start)}" if len(places) == len(layers) else ""
+            raise DialectError(
+                f"{path}{line}: layer {layer.name!r} has type {layer.type!r}, which this Caffe does not know"
+            )

@@ -1,37 +1,88 @@
-"""Prototxt text around protobuf's own parser: placeholders, line numbers, what kind of file it is."""
+"""Prototxt text around protobuf's own parser: where fields are, placeholders, edits that keep all the rest.
+
+Protobuf says what a text means, but not where it says so, and it forgets the comments.
+"""
 
 import re
+from collections import namedtuple
 
-__all__ = ["PLACEHOLDER", "Placeholders", "layer_lines", "top_level_names"]
+__all__ = ["PLACEHOLDER", "Edits", "Placeholders", "comments", "fields", "line_of"]
 
 PLACEHOLDER = re.compile(r"\$\{\w+\}")
-# What can hide braces and placeholders from a reader: comments and strings. Everything else is single characters.
 _TOKEN = re.compile(
-    r"(?P<skip>#[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')|(?P<placeholder>\$\{\w+\})|(?P<name>[A-Za-z_]\w*)"
-    r"|(?P<open>[{<])|(?P<close>[}>])|(?P<number>[-+.\d][\w.+-]*)"
+    r"(?P<comment>#[^\r\n]*)|(?P<string>\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
+    r"|(?P<word>(?:[\w.+-]|\$\{\w+\})+)|(?P<open>[{<\[])|(?P<close>[}>\]])|(?P<mark>[:;,])"
 )
+_REST_OF_LINE = re.compile(r"[ \t]*[;,]?[ \t]*(#[^\r\n]*)?(?=\r?\n|$)")
+
+# Positions in the text: of the name, of the value, behind the value; body is what a message's braces hold, else None.
+Field = namedtuple("Field", "name start value end body")
+
+
+def fields(text, start=0, end=None):
+    """The fields of a message whose text is ``text[start:end]``, as a list of `Field`."""
+    tokens = _TOKEN.finditer(text, start, len(text) if end is None else end)
+    tokens = [token for token in tokens if token.lastgroup != "comment"]
+    found, index = [], 0
+    while index < len(tokens):
+        name = tokens[index]
+        index += 1
+        if name.lastgroup != "word":
+            continue
+        if index < len(tokens) and tokens[index].group() == ":":
+            index += 1
+        if index == len(tokens):
+            break
+        value, body = tokens[index], None
+        if value.lastgroup == "open":
+            depth = 0
+            while index < len(tokens):
+                depth += (tokens[index].lastgroup == "open") - (tokens[index].lastgroup == "close")
+                if depth == 0:
+                    break
+                index += 1
+            else:
+                break
+            if value.group() != "[":
+                body = value.end(), tokens[index].start()
+        while value.lastgroup == "string" and index + 1 < len(tokens) and tokens[index + 1].lastgroup == "string":
+            index += 1  # strings side by side are one
+        found.append(Field(name.group(), name.start(), value.start(), tokens[index].end(), body))
+        index += 1
+    return found
+
+
+def line_of(text, position):
+    """The number of a position's line, from 1."""
+    return text.count("\n", 0, position) + 1
+
+
+def comments(text, start, end):
+    """The comments in ``text[start:end]``."""
+    return [token.group() for token in _TOKEN.finditer(text, start, end) if token.lastgroup == "comment"]
 
 
 class Placeholders:
     """Bare placeholders, ``num_output: ${NUM_LABELS}``: numbers stand in for them while protobuf has the text.
 
-    Those inside of strings need no help. The numbers are whole, and small enough for single precision.
+    So they do for words with a placeholder in them, as ``${WEIGHT}e-8``. Those inside of strings need no help. The
+    numbers are whole, and small enough for single precision.
     """
 
     def __init__(self):
-        self._stand_ins = {}  # placeholder: number
+        self._stand_ins = {}  # word with a placeholder: number
 
     def hide(self, text):
         def replace(match):
-            placeholder = match.group("placeholder")
-            if placeholder is None:
+            word = match.group("word")
+            if word is None or not PLACEHOLDER.search(word):
                 return match.group()
-            if placeholder not in self._stand_ins:
+            if word not in self._stand_ins:
                 number = 9000001
                 while str(number) in text or number in self._stand_ins.values():
                     number += 1
-                self._stand_ins[placeholder] = number
-            return str(self._stand_ins[placeholder])
+                self._stand_ins[word] = number
+            return str(self._stand_ins[word])
 
         return _TOKEN.sub(replace, text)
 
@@ -42,28 +93,59 @@ class Placeholders:
 
     def on_line(self, text, line):
         """The bare placeholders of a line of the original text."""
-        lines = text.splitlines()
+        lines = text.split("\n")
         words = _TOKEN.finditer(lines[line - 1]) if 0 < line <= len(lines) else ()
-        return [match.group() for match in words if match.group("placeholder")]
+        return [name for match in words if match.group("word") for name in PLACEHOLDER.findall(match.group())]
 
 
-def _top_level(text):
-    """(name, line) of every field at the outermost level."""
-    depth = 0
-    for match in _TOKEN.finditer(text):
-        if match.group("open"):
-            depth += 1
-        elif match.group("close"):
-            depth -= 1
-        elif match.group("name") and depth == 0:
-            yield match.group(), text.count("\n", 0, match.start()) + 1
+class Edits:
+    """Changes to a text, collected first and made at once, with the text's own line ends and indentation."""
 
+    def __init__(self, text):
+        self.text, self._changes = text, []
+        self.line_end = "\r\n" if "\r\n" in text else "\n"
 
-def top_level_names(text):
-    """The names at the outermost level."""
-    return {name for name, _ in _top_level(text)}
+    def apply(self):
+        text = self.text
+        for start, end, new in sorted(self._changes, reverse=True):
+            text = text[:start] + new + text[end:]
+        return text
 
+    def replace(self, start, end, new):
+        self._changes.append((start, end, new))
 
-def layer_lines(text):
-    """The lines on which the net's layers begin."""
-    return [line for name, line in _top_level(text) if name == "layer"]
+    def replace_field(self, field, printed):
+        """Another field, as protobuf prints it, in this one's place; its comments stay."""
+        indent = self._indent(field)
+        lines = [*comments(self.text, field.start, field.end), self._layout(printed, indent)]
+        self.replace(field.start, field.end, f"{self.line_end}{indent or ''}".join(lines))
+
+    def insert_after(self, field, printed):
+        """One more field behind this one, on a line of its own if this one has its own."""
+        indent = self._indent(field)
+        rest = _REST_OF_LINE.match(self.text, field.end)
+        if indent is None or not rest:
+            self.replace(field.end, field.end, f" {self._layout(printed, None)}")
+        else:
+            self.replace(rest.end(), rest.end(), f"{self.line_end}{indent}{self._layout(printed, indent)}")
+
+    def remove(self, field):
+        indent, rest = self._indent(field), _REST_OF_LINE.match(self.text, field.end)
+        if indent is None or not rest or rest.group(1) or comments(self.text, field.start, field.end):
+            kept = [f"{word}{self.line_end}" for word in comments(self.text, field.start, field.end)]
+            end = re.compile(r"[ \t]*[;,]?[ \t]*").match(self.text, field.end).end()
+            self.replace(field.start, end, "".join(kept))
+        else:
+            start = field.start - len(indent)
+            self.replace(start, rest.end() + len(re.compile(r"\r?\n|").match(self.text, rest.end()).group()), "")
+
+    def _indent(self, field):
+        """The white space before a field that begins its line; None for one that does not."""
+        before = self.text[self.text.rfind("\n", 0, field.start) + 1 : field.start]
+        return None if before.strip() else before
+
+    def _layout(self, printed, indent):
+        lines = printed.rstrip("\n").split("\n")
+        if indent is None:
+            return " ".join(line.strip() for line in lines)
+        return f"{self.line_end}{indent}".join(lines)
