@@ -261,11 +261,15 @@ def test_runs(network, file, data_root, monkeypatch):
     losses = {name: float(value) for name, value in outputs.items() if "loss" in name and name != "densecrf_loss"}
     assert len(losses) == (4 if network == "resnet-101" else 1) and min(losses.values()) > 0
     net.backward()
-    # msc trains only its five branches
-    ends = ["data_conv", "pool4_ms"] if network == "deeplab_msc_largeFOV" else [*net.params][:: len(net.params) - 1]
-    for name in ends:
+    # msc trains only its five branches, squeezenet not its first layers
+    first_and_last = [*net.params][:: len(net.params) - 1]
+    special = {"deeplab_msc_largeFOV": ["data_conv", "pool4_ms"], "deeplab_squeezenet": ["fire5/squeeze1x1", "fc6"]}
+    for name in special.get(network, first_and_last):
         gradient = net.params[name][0].diff
         assert np.isfinite(gradient).all() and gradient.any(), name
+    if network == "deeplab_squeezenet":
+        frozen = ["conv1", *(name for name in net.params if name[:5] in ("fire2", "fire3", "fire4"))]
+        assert len(frozen) == 10 and not any(blob.diff.any() for name in frozen for blob in net.params[name])
     if file == "trainwithdensecrfloss":
         assert float(outputs["densecrf_loss"]) < 0
         gradient = net.blobs[next(name for name in net.blobs if name.endswith("_interp_softmax"))].diff
