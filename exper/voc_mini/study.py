@@ -13,7 +13,7 @@ squeezenet_v1.0.caffemodel. For each seed:
 
 Weight and bandwidths are chosen on every sixth image of the training list, which no run is trained on; the validation
 images are looked at by the final scores alone. Every step is a call of exper/run_pascal_scribble.sh, so the study can
-be stopped at any time; the same command goes on. It writes results.json and results.md.
+be stopped at any time; the same command goes on. It writes results.json, results.md, curves.png and photographs.png.
 """
 
 # ruff: noqa: C408 - dict(MAX_ITER=1) reads like the run script's arguments
@@ -26,6 +26,8 @@ import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
+
+import pictures
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = HERE.parent / "run_pascal_scribble.sh"
@@ -58,6 +60,7 @@ def main():
         study.plan_comparison(seed, setting)
     study.run(arguments.jobs)
     study.report(arguments.seeds, setting)
+    study.draw(arguments.seeds[0])
 
 
 class Study:
@@ -205,6 +208,23 @@ class Study:
         (self.output / "results.md").write_text(text)
         (self.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
         print(text)
+
+    def draw(self, seed):
+        """Pictures of one seed's runs."""
+        titles = {"phase_one": "phase one", "phase_two": "phase two", "control": "control", "full": "full masks"}
+        logs = {title: self.logs(f"seed{seed}/{name}") for name, title in titles.items()}
+        one = logs.pop("phase one")
+        for name in ("phase two", "control"):
+            logs[name] = [*one, *logs[name]]
+        pictures.write_curves(self.output / "curves.png", logs)
+        models = {}
+        for name, title in titles.items():
+            step = f"seed{seed}/{name}"
+            models[title] = self.output / step / "config" / NETWORK / "test_val.prototxt", self.weights(step)
+        pictures.write_sheet(self.output / "photographs.png", models)
+
+    def logs(self, step):
+        return sorted((self.output / step / "log" / NETWORK).glob(f"{self.phase(step)}_2*.log"))
 
 
 def tuning_name(setting):
