@@ -43,7 +43,7 @@ class Slow(caffe.Layer):
             raise ValueError("this layer cannot go on")
     def backward(self, top, propagate_down, bottom): pass
 """
-LOG_LINE = re.compile(r"^[IWEF](\d{4})?\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ [\w.]+:\d+\] ")
+LOG_LINE = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ [\w.]+:\d+\] ")
 
 
 @pytest.fixture

@@ -25,19 +25,20 @@ def run(arguments):
     devices.use(gpus[0] if gpus else None)
     import caffe
 
-    net = loading.load_net(arguments.model, caffe.TEST, arguments.level, arguments.stage)
-    for path in weights:
-        load_weights(net, path)
-    log.info(f"Running for {arguments.iterations} iterations.")
-    done, means, loss = _score(net, arguments.iterations)
-    log.info(f"Loss: {loss:.6g}")
-    loss_weights = dict(zip(net.blobs, net._blob_loss_weights))
-    for name, values in means.items():
-        for value in values:
-            weighted = ""
-            if loss_weights[name]:
-                weighted = f" (* {loss_weights[name]:.6g} = {loss_weights[name] * value:.6g} loss)"
-            log.info(f"{name} = {value:.6g}{weighted}")
+    with log.without_years():
+        net = loading.load_net(arguments.model, caffe.TEST, arguments.level, arguments.stage)
+        for path in weights:
+            load_weights(net, path)
+        log.info(f"Running for {arguments.iterations} iterations.")
+        done, means, loss = _score(net, arguments.iterations)
+        log.info(f"Loss: {loss:.6g}")
+        loss_weights = dict(zip(net.blobs, net._blob_loss_weights))
+        for name, values in means.items():
+            for value in values:
+                weighted = ""
+                if loss_weights[name]:
+                    weighted = f" (* {loss_weights[name]:.6g} = {loss_weights[name] * value:.6g} loss)"
+                log.info(f"{name} = {value:.6g}{weighted}")
     _report(net, done, arguments.json)
     return 0 if done == arguments.iterations else 130
 

@@ -33,12 +33,13 @@ def run(arguments):
     if len(gpus) > 1:
         from rloss_caffe.runner import multi_gpu
 
-        log.info(f"Using GPUs {', '.join(map(str, gpus))}")
-        multi_gpu.train(arguments.solver, snapshot, weights, gpus, effects)
-        log.info("Optimization Done.")
+        with log.without_years():
+            log.info(f"Using GPUs {', '.join(map(str, gpus))}")
+            multi_gpu.train(arguments.solver, snapshot, weights, gpus, effects)
+            log.info("Optimization Done.")
         return 0
     devices.use(gpus[0] if gpus else None)
-    with training.Requests(effects) as requests:
+    with log.without_years(), training.Requests(effects) as requests:
         solver = loading.load_solver(arguments.solver, arguments.level, arguments.stage)
         for path in weights:
             log.info(f"Finetuning from {path}")
