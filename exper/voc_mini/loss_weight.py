@@ -4,9 +4,8 @@
 Usage: python exper/voc_mini/loss_weight.py --data-root FOLDER --list FILE --weights W.caffemodel [--batches 8]
 
 FILE lists images with scribbles; W is phase one's result of deeplab_squeezenet. For each setting the table has, averaged
-over the batches: the gradient of the cross entropy and, for a loss weight of 1, of the DenseCRF loss, as L1 norms over
-the score map and as L2 norms over all trained weights; and the loss weight at which the two losses push equally hard on
-the weights.
+over batches: the gradient of the cross entropy and, for a loss weight of 1, of the DenseCRF loss, as L1 norms over the
+score map and as L2 norms over all trained weights; and the loss weight at which both push equally hard on the weights.
 """
 
 import argparse
@@ -22,7 +21,9 @@ import yaml
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
-TEMPLATE = Path(__file__).resolve().parents[1] / "pascal_scribble/config/deeplab_squeezenet/trainwithdensecrfloss.prototxt"
+TEMPLATE = (
+    Path(__file__).resolve().parents[1] / "pascal_scribble/config/deeplab_squeezenet/trainwithdensecrfloss.prototxt"
+)
 BATCH = 4
 # Crop, bi_xy_std, bi_rgb_std, number of classes.
 BASE = 225, 60, 15, 21
@@ -43,8 +44,9 @@ def main():
     parser.add_argument("--weights", required=True)
     parser.add_argument("--batches", type=int, default=8)
     arguments = parser.parse_args()
-    print("| crop | bi_xy_std | bi_rgb_std | classes | scores: cross entropy | DenseCRF | weights: cross entropy | DenseCRF | equal at |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    header = ["crop", "bi_xy_std", "bi_rgb_std", "classes", "scores: cross entropy", "DenseCRF"]
+    header += ["weights: cross entropy", "DenseCRF", "equal at"]
+    print("| " + " | ".join(header) + " |\n" + "|---" * len(header) + "|")
     for crop, xy_std, rgb_std, classes in SETTINGS:
         net = make_net(arguments, crop, xy_std, rgb_std, classes)
         figures = measure(net, arguments.batches)

@@ -28,6 +28,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pictures
+import tables
 
 HERE = Path(__file__).resolve().parent
 SCRIPT = HERE.parent / "run_pascal_scribble.sh"
@@ -37,6 +38,7 @@ ITERATIONS = {"phase_one": 1500, "phase_two": 600, "tuning": 250}
 QUICK = {"phase_one": 4, "phase_two": 2, "tuning": 2}
 # Loss weight, bi_xy_std, bi_rgb_std. A weight of 0 is what the others have to beat.
 SETTINGS = [("0", 60, 15), ("1e-8", 60, 15), ("2e-8", 60, 15), ("5e-8", 30, 15), ("5e-8", 60, 8)]
+
 # Mean-field inference at test time, on top of the scores: the settings in the comments of DeepLab-LargeFOV's test net.
 DENSE_CRF = "max_iter: 10\npos_w: 3\npos_xy_std: 3\nbi_w: 5\nbi_xy_std: 50\nbi_rgb_std: 10"
 
@@ -54,13 +56,17 @@ def main():
     for seed in arguments.seeds:
         study.plan_baselines(seed)
     study.plan_tuning(arguments.seeds[0])
-    study.run(arguments.jobs)
-    setting = study.best_setting(arguments.seeds[0])
-    for seed in arguments.seeds:
-        study.plan_comparison(seed, setting)
-    study.run(arguments.jobs)
-    study.report(arguments.seeds, setting)
-    study.draw(arguments.seeds[0])
+    try:
+        study.run(arguments.jobs)
+        setting = study.best_setting(arguments.seeds[0])
+        for seed in arguments.seeds:
+            study.plan_comparison(seed, setting)
+        study.run(arguments.jobs)
+        study.report(arguments.seeds, setting)
+        study.draw(arguments.seeds[0])
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)
 
 
 class Study:
@@ -75,10 +81,10 @@ class Study:
         folder = self.output / "list"
         folder.mkdir(parents=True, exist_ok=True)
         lists = {name: read_lines(self.data_root / "list" / f"{name}.txt") for name in ("train", "train_full", "val")}
-        held_out = lists["train_full"][::6]
+        held_out = dict(held_out=lists["train_full"][::6], held_out_scribbles=lists["train"][::6])
         for name in ("train", "train_full"):
             lists[name] = [line for index, line in enumerate(lists[name]) if index % 6]
-        for name, lines in dict(lists, held_out=held_out).items():
+        for name, lines in {**lists, **held_out}.items():
             (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
 
     def plan_baselines(self, seed):
@@ -183,29 +189,16 @@ class Study:
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
 
     def report(self, seeds, setting):
-        names = ["phase_one", "phase_two", "control", "full"]
-        rows, results = [], {"setting": setting, "iterations": self.iterations, "runs": {}, "tuning": {}}
+        results = {"setting": setting, "iterations": self.iterations, "runs": {}, "tuning": []}
         for candidate in SETTINGS:
-            results["tuning"][" ".join(map(str, candidate))] = self.scores(tuning_name(candidate))["mean_iou"]
-        for seed in seeds:
-            for name in names:
-                step = f"seed{seed}/{name}"
-                self.score_with_dense_crf(step)
-                plain, with_crf = self.scores(step), self.scores(step, "_dense_crf")
-                seconds = int((self.output / step / "seconds.txt").read_text())
-                results["runs"][step] = {"plain": plain, "dense_crf": with_crf, "seconds": seconds}
-                ious = [f"{values['iou']:.1f}" for values in plain["classes"].values()]
-                rows.append([step, f"{plain['mean_iou']:.2f}", f"{with_crf['mean_iou']:.2f}", *ious])
-        header = ["run", "mIoU", "with DenseCRF layer", *plain["classes"]]
-        table = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
-        for seed in seeds:
-            one, two, control, full = [results["runs"][f"seed{seed}/{name}"]["plain"]["mean_iou"] for name in names]
-            closed = 100 * (two - one) / (full - one)
-            table.append(
-                f"\nSeed {seed}: the loss gains {two - one:.2f} points over phase one, {two - control:.2f} over the "
-                f"control, and closes {closed:.0f} % of the gap of {full - one:.2f} points to full supervision."
-            )
-        text = "\n".join(table) + "\n"
+            scores = self.scores(tuning_name(candidate))
+            results["tuning"].append({"setting": candidate, "mean_iou": scores["mean_iou"]})
+        for step in (f"seed{seed}/{name}" for seed in seeds for name in tables.RUNS):
+            self.score_with_dense_crf(step)
+            seconds = int((self.output / step / "seconds.txt").read_text())
+            plain, with_crf = self.scores(step), self.scores(step, "_dense_crf")
+            results["runs"][step] = {"plain": plain, "dense_crf": with_crf, "seconds": seconds}
+        text = tables.report(results, seeds)
         (self.output / "results.md").write_text(text)
         (self.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
         print(text)
