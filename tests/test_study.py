@@ -1,0 +1,126 @@
+"""exper/voc_mini: the study's lists, steps and tables; the loss's push beside the cross entropy's."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from test_image_data import write_pair
+
+FOLDER = ROOT / "exper" / "voc_mini"
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import study
+    import tables
+
+    return study, tables
+
+
+def scores(*ious):
+    return {"mean_iou": float(np.mean(ious)), "classes": {f"class {k}": {"iou": iou} for k, iou in enumerate(ious)}}
+
+
+def test_nothing_is_trained_on_that_is_tuned_or_scored_on(modules, tmp_path):
+    study, _ = modules
+    (tmp_path / "list").mkdir()
+    names = {"train": "scribbles", "train_full": "masks", "val": "masks"}
+    for name, folder in names.items():
+        lines = [f"images/{name[:3]}{k}.jpg {folder}/{name[:3]}{k}.png" for k in range(20)]
+        (tmp_path / "list" / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    made = study.Study(tmp_path, tmp_path / "out", study.QUICK)
+    made.write_lists()
+    lists = {path.stem: study.read_lines(path) for path in (tmp_path / "out" / "list").iterdir()}
+    images = {name: [line.split()[0] for line in lines] for name, lines in lists.items()}
+    assert images["train"] == images["train_full"] and len(images["train"]) == 16
+    assert images["held_out"] == images["held_out_scribbles"] == [f"images/tra{k}.jpg" for k in (0, 6, 12, 18)]
+    assert not set(images["train"]) & set(images["held_out"])
+    assert all("masks" in line for line in lists["held_out"] + lists["train_full"] + lists["val"])
+    assert all("scribbles" in line for line in lists["held_out_scribbles"] + lists["train"])
+    made.plan_baselines(1)
+    made.plan_tuning(1)
+    made.plan_comparison(1, study.SETTINGS[1])
+    for name, (needs, variables) in made.steps.items():
+        assert variables.get("TEST_SET", "val") == ("held_out" if name.startswith("tuning") else "val")
+        assert all(need in made.steps for need in needs)
+    # Phase two and its control differ in the weight alone, and have as many iterations as the full masks in all.
+    two, control = (made.steps[f"seed1/{name}"][1] for name in ("phase_two", "control"))
+    assert {key for key in two if two[key] != control[key]} == {"DENSECRF_LOSS_WEIGHT"}
+    whole = made.steps["seed1/phase_one"][1]["MAX_ITER"] + two["MAX_ITER2"]
+    assert made.steps["seed1/full"][1]["MAX_ITER"] == whole
+
+
+def test_steps_run_once_and_after_those_they_need(modules, tmp_path, monkeypatch):
+    study, _ = modules
+    made = study.Study(tmp_path, tmp_path / "out", study.QUICK)
+    made.plan_baselines(1)
+    made.plan_comparison(1, study.SETTINGS[1])
+    order = []
+
+    def note(step):
+        assert all(need in order for need in made.steps[step][0])
+        order.append(step)
+        made.scores_path(step).parent.mkdir(parents=True)
+        made.scores_path(step).write_text("{}")
+
+    monkeypatch.setattr(made, "run_step", note)
+    made.run(jobs=2)
+    assert sorted(order) == sorted(made.steps)
+    made.run(jobs=2)
+    assert len(order) == len(made.steps)
+
+
+def test_report(modules):
+    _, tables = modules
+    ious = {"phase_one": (50, 52), "control": (51, 53), "phase_two": (56, 57), "full": (58, 62)}
+    runs = {}
+    for name, means in ious.items():
+        for seed, value in zip((1, 2), means):
+            plain, crf = scores(value - 10, value + 10), scores(value, value + 2)
+            runs[f"seed{seed}/{name}"] = {"plain": plain, "dense_crf": crf, "seconds": 60}
+    text = tables.report({"runs": runs, "tuning": [{"setting": ["0", 60, 15], "mean_iou": 47.125}]}, [1, 2])
+    assert "| phase two: with the DenseCRF loss | **56.50 ± 0.71** | 57.50 ± 0.71 | 46.5 | 66.5 |" in text
+    # (6 + 5) / (8 + 10), and 6 / 8, 5 / 10
+    assert "gains 5.50 ± 0.71 points over phase one and 4.50 ± 0.71 over the control" in text
+    assert "a gap of 9.00 ± 1.41 points to full masks: 61 % of it (seed by seed 75, 50 %)" in text
+    assert "| 2 | 52.00 | 53.00 | 57.00 | 62.00 | 4 |" in text
+    assert "| 0 | 60 | 15 | 47.12 |" in text
+
+
+def test_loss_weight(tmp_path):
+    """The smaller the crop and the bandwidths, the less the DenseCRF loss pushes; the cross entropy does not care."""
+    caffe = pytest.importorskip("caffe", reason="gradients come from a Caffe net")
+    from rloss_caffe import Net
+
+    lines = []
+    for index in range(4):
+        entry = write_pair(tmp_path, str(index), 330, 340, index)
+        lines.append(f"{os.path.basename(entry.image)} {os.path.basename(entry.label)}\n")
+    (tmp_path / "list.txt").write_text("".join(lines))
+    template = ROOT / "exper" / "pascal_scribble" / "config" / "deeplab_squeezenet" / "test.prototxt"
+    text = template.read_text().replace("${EXP}/list/${TEST_SET}.txt", str(tmp_path / "list.txt"))
+    for name, value in {"DATA_ROOT": f"{tmp_path}/", "NUM_LABELS": "21", "EXP": "pascal_scribble"}.items():
+        text = text.replace(f"${{{name}}}", value)
+    (tmp_path / "test.prototxt").write_text(text.replace("${NET_ID}", "net"))
+    net = Net(tmp_path / "test.prototxt", caffe.TEST)
+    random = np.random.RandomState(0)
+    for blobs in net.params.values():
+        fan_in = blobs[0].data[0].size
+        blobs[0].data[...] = random.normal(0, np.sqrt(2 / fan_in), blobs[0].data.shape)
+    net.save(str(tmp_path / "net.caffemodel"))
+    command = [sys.executable, str(FOLDER / "loss_weight.py"), "--data-root", f"{tmp_path}/", "--batches", "1"]
+    command += ["--list", str(tmp_path / "list.txt"), "--weights", str(tmp_path / "net.caffemodel")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = [[float(cell) for cell in line.strip("| ").split("|")] for line in done.stdout.splitlines()[2:]]
+    found = {tuple(row[:4]): row[4:] for row in rows}
+    base = found[225, 60, 15, 21]
+    assert base[4] == pytest.approx(base[2] / base[3], rel=0.01)
+    assert found[225, 100, 15, 21][0] == base[0]
+    assert found[225, 15, 15, 21][1] < found[225, 30, 15, 21][1] < base[1] < found[225, 100, 15, 21][1]
+    assert found[225, 60, 5, 21][1] < base[1] < found[225, 60, 30, 21][1]
+    assert found[113, 60, 15, 21][1] < base[1] < found[321, 60, 15, 21][1]
