@@ -213,7 +213,7 @@ def test_scribbles_survive_shrinking(tool):
     photo = np.full((50, 50, 3), 90, np.uint8)
     scribbles = np.full((500, 500), 255, np.uint8)
     scribbles[255, 100:400] = 15  # one pixel of 500, a tenth of a pixel of 50
-    picture = tool.draw_scribbles(photo, scribbles)
+    picture = tool.draw_scribbles(photo, tool.shrink_scribbles(scribbles, (50, 50)))
     stroke = (picture == voc.palette()[15]).all(axis=2)
     assert stroke[:, 25].nonzero()[0].tolist() == [24, 25, 26]
     assert (picture[[23, 27], 25] == 235).all() and (picture[[22, 28], 25] == 90).all()

@@ -27,12 +27,12 @@ from rloss_caffe import voc
 from rloss_caffe.confusion import ConfusionMatrix
 from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.reading import read_label
+from rloss_caffe.overlays import draw_scribbles, shrink_scribbles
 
 DPI = 100
 MARGIN, GAP, GROUP_GAP = 14, 8, 30  # pixels of the sheet
 HEAD, HEADING, LINE = 62, 22, 15
 TALLEST = 1.0  # of a panel: its height by its width; taller pictures become narrower instead
-RIM = 235
 
 # name, and a folder of label PNGs, or a net and its weights
 Source = namedtuple("Source", "name folder net weights")
@@ -348,7 +348,13 @@ def cell(item, folders, width, arguments, occurring):
             scribbles = read_label(path)
             drawn = scribbles != voc.IGNORE
             occurring.update(np.unique(scribbles[drawn]).tolist())
-            panels.append([draw_scribbles(photo, scribbles), [f"{100 * drawn.mean():.1f} % of pixels"], False])
+            panels.append(
+                [
+                    draw_scribbles(photo, shrink_scribbles(scribbles, photo.shape[:2])),
+                    [f"{100 * drawn.mean():.1f} % of pixels"],
+                    False,
+                ]
+            )
         else:
             panels.append([photo, ["no scribble"], False])
     for index, folder in enumerate(folders.values()):
@@ -370,32 +376,6 @@ def colour(label):
     picture[ignored] = 255
     picture[ignored & ((x + y) % 8 < 2)] = 140
     return picture
-
-
-def draw_scribbles(photo, scribbles):
-    """Scribbles in the palette on a photo of another size, 3 pixels wide at least, with a light rim."""
-    height, width = photo.shape[:2]
-    y, x = np.nonzero(scribbles != voc.IGNORE)
-    labels = np.full((height, width), voc.IGNORE, np.uint8)
-    labels[y * height // scribbles.shape[0], x * width // scribbles.shape[1]] = scribbles[y, x]
-    labels = thicken(labels)
-    picture = photo.copy()
-    picture[thicken(labels) != voc.IGNORE] = RIM
-    drawn = labels != voc.IGNORE
-    picture[drawn] = voc.palette()[labels[drawn]]
-    return picture
-
-
-def thicken(labels):
-    """Every stroke one pixel wider on each side."""
-    height, width = labels.shape
-    padded = np.pad(labels, 1, constant_values=voc.IGNORE)
-    result = labels.copy()
-    for y in range(3):
-        for x in range(3):
-            other = padded[y : y + height, x : x + width]
-            result = np.where(result == voc.IGNORE, other, result)
-    return result
 
 
 def caption(confusion, classes, room):
