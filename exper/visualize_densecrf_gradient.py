@@ -18,6 +18,8 @@ import argparse
 import os
 import sys
 import time
+import zipfile
+import zlib
 from collections import namedtuple
 from pathlib import Path
 
@@ -36,6 +38,7 @@ QUICKSTART = FOLDER / "quickstart"
 DEFAULTS = {"bi_xy_std": 100.0, "bi_rgb_std": 15.0, "loss_weight": 1e-8, "exact_gradient": False}  # the experiments'
 SWEEP = {"bi_xy_std": [20.0, 60.0, 100.0], "bi_rgb_std": [5.0, 12.0, 30.0]}
 MOST_ROWS = 6
+WIDEST_BLUR = 500  # pixels: further, it takes minutes and gigabytes
 RUNS = 3  # of each bandwidth; the shortest time counts, as other programs disturb the others
 
 # A photo to look at. path: None for the quickstart's; pixels: uint8 BGR, (H, W, 3).
@@ -100,12 +103,12 @@ def parse_arguments(words=None):
         parser.error("--npz and --original-names are not for --sweep")
     if not 0 < arguments.confidence <= 1:
         parser.error(f"--confidence must be above 0 and at most 1, found {arguments.confidence:g}")
-    if not 0 <= arguments.blur < float("inf"):
-        parser.error(f"--blur must be >= 0, found {arguments.blur:g}")
-    if arguments.loss_weight is not None and not np.isfinite(arguments.loss_weight):
-        parser.error(f"--loss_weight must be finite, found {arguments.loss_weight}")
-    if arguments.width < 900:
-        parser.error(f"--width must be >= 900, found {arguments.width}")
+    if not 0 <= arguments.blur <= WIDEST_BLUR:
+        parser.error(f"--blur must be from 0 to {WIDEST_BLUR}, found {arguments.blur:g}")
+    if arguments.loss_weight is not None and not 0 < arguments.loss_weight < float("inf"):
+        parser.error(f"--loss_weight must be above 0, found {arguments.loss_weight:g}")
+    if not 900 <= arguments.width <= 4000:
+        parser.error(f"--width must be from 900 to 4000, found {arguments.width}")
     if arguments.sweep and max(len(v) for v in (sweep_values(arguments, k) for k in SWEEP)) > 6:
         parser.error("--sweep: at most 6 values of each bandwidth can be read on one sheet")
     return arguments
@@ -124,7 +127,7 @@ def bandwidths(text):
 
 def mean(text):
     values = [float(word) for word in text.split(",")]
-    if len(values) not in (1, 3):
+    if len(values) not in (1, 3) or not np.isfinite(values).all():
         raise argparse.ArgumentTypeError(f"expected 1 or 3 values, B,G,R, found {text}")
     return values
 
@@ -186,6 +189,11 @@ def find_source(arguments):
             settings[name] = getattr(arguments, name)[0]
     if arguments.loss_weight is not None:
         settings["loss_weight"] = arguments.loss_weight
+    if not settings["loss_weight"] > 0:
+        raise ValueError(
+            f"the layer {net.layer!r} has the loss_weight {settings['loss_weight']:g}, so that its gradient is none; "
+            "--loss_weight replaces it"
+        )
     settings["exact_gradient"] |= arguments.exact_gradient
     return make_case, settings, origin
 
@@ -301,19 +309,23 @@ def read_probabilities(path):
                 if len(names) != 1:
                     raise ValueError(f"expected one array or one named 'probability', found {', '.join(file.files)}")
                 array = file[names[0]]
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"cannot read probabilities from {path}: {error}") from None
     if array.ndim == 4 and len(array) == 1:
         array = array[0]
-    if array.ndim != 3 or array.dtype.kind != "f" or not len(array) > 1:
+    if array.ndim != 3 or array.dtype.kind != "f" or not (len(array) > 1 and array.size):
         raise ValueError(
             f"{path} must hold floating-point probabilities (K, H, W), found {array.dtype} of shape {array.shape}"
         )
-    if not (np.isfinite(array).all() and array.min() > -1e-3 and np.allclose(array.sum(axis=0), 1, atol=1e-2)):
+    if not np.isfinite(array).all():
+        raise ValueError(f"{path} holds {np.isnan(array).sum()} NaN and {np.isinf(array).sum()} infinite values")
+    if not (array.min() > -1e-3 and np.allclose(array.sum(axis=0), 1, atol=1e-2)):
+        is_last = np.allclose(array.sum(axis=2), 1, atol=1e-2)
+        hint = "Its classes are in the last axis, expected in the first." if is_last else "Scores need a softmax first."
         raise ValueError(
             f"{path} holds no probabilities: in every pixel they must be at least 0 and add up to 1, found values from "
             f"{array.min():.4g} to {array.max():.4g}, sums from {array.sum(axis=0).min():.4g} to "
-            f"{array.sum(axis=0).max():.4g}. Scores need a softmax first."
+            f"{array.sum(axis=0).max():.4g}. {hint}"
         )
     return array.astype(np.float32)
 
@@ -371,7 +383,8 @@ def compute(photo, case, names, settings, origin):
         cv2 = import_cv2()
         pixels = cv2.resize(pixels, case.size[::-1], interpolation=cv2.INTER_AREA)
     arrays = (visible(array, case) for array in (case.probabilities, gradients.score, gradients.probability))
-    return figures.Result(photo.name, pixels[:, :, ::-1], case.label, *arrays, gradients.value, names, settings, origin)
+    value = gradients.value + 0.0  # no -0
+    return figures.Result(photo.name, pixels[:, :, ::-1], case.label, *arrays, value, names, settings, origin)
 
 
 def write_result(photo, case, names, settings, origin, arguments):
@@ -409,7 +422,7 @@ def write_original_names(result, shown, folder):
 
 
 def write_sweep(photo, case, names, settings, origin, arguments):
-    settings = dict(settings, threads=get_num_threads())
+    settings = dict(settings, threads=get_num_threads(), runs=RUNS)
     result = compute(photo, case, names, settings, origin)  # compiles the kernels as well, before the clock runs
     shown = shown_classes(arguments, case, names)
     label = shown[0] if arguments.classes else max(shown, key=lambda k: (k > 0, result.probabilities[k].sum()))
