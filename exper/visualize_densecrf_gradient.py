@@ -200,7 +200,7 @@ def find_source(arguments):
 
 def load_net(arguments):
     try:
-        import caffe
+        import caffe  # noqa: F401
     except ImportError as error:
         raise ImportError(
             f"networks run in Caffe, and importing it failed: {error}; --labels and --probabilities need none"
@@ -209,12 +209,8 @@ def load_net(arguments):
     from rloss_caffe.loss_net import LossNet
     from rloss_caffe.runner import devices
 
-    if arguments.gpu is None:
-        caffe.set_mode_cpu()
-    else:
-        (device,) = devices.gpu_ids(str(arguments.gpu))
-        caffe.set_device(device)
-        caffe.set_mode_gpu()
+    (device,) = [None] if arguments.gpu is None else devices.gpu_ids(str(arguments.gpu))
+    devices.use(device)
     if not arguments.model:
         arguments.model = QUICKSTART / "trainwithdensecrfloss.prototxt"
         arguments.weights = train_quickstart()

@@ -141,7 +141,7 @@ def test_sheet(tool, root):
     assert len(figure.axes) == 4 * 5 and figure.get_figwidth() * figure.dpi == 1200
     assert texts(figure)[:2] == [
         "4 of 4 images, those with the lowest IoU of 'good' first",
-        "IoU in %: mean over the classes in the image's own label map; 255 does not count",
+        "IoU in %: mean over the classes in the image's label map, without 255; bold: the best",
     ]
     assert texts(figure)[2:7] == ["image", "scribble", "poor", "good", "ground truth"]
     first = captions(figure)[:5]
@@ -437,3 +437,14 @@ def test_command_with_models(root):
     assert sorted(path.name for path in (root / "kept").iterdir()) == ["net"]
     rows = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines()}
     assert all(float(rows[f"im{k}"][1]) == 100 for k in range(4)) and (root / "segmentations.png").exists()
+
+
+def test_gpu_that_is_not_there(root):
+    pytest.importorskip("matplotlib")
+    net, weights = write_net(root, "seg_data")
+    from rloss_caffe.runner.devices import has_gpu
+
+    if has_gpu(7):
+        pytest.skip("there is a GPU 7")
+    run = run_tool(root, "--model", f"net={net},{weights}", "--gpu", 7)
+    assert run.returncode == 1 and run.stderr.startswith("show_segmentations: --gpu=7: this Caffe is CPU-only")

@@ -137,16 +137,13 @@ def numbers(text):
 
 def segment(source, entries, folder, arguments):
     """Write a net's label maps of all images, as palette PNGs."""
-    import caffe
     from PIL import Image
 
+    from rloss_caffe.runner import devices
     from rloss_caffe.segmenter import Segmenter
 
-    if arguments.gpu is None:
-        caffe.set_mode_cpu()
-    else:
-        caffe.set_device(arguments.gpu)
-        caffe.set_mode_gpu()
+    (device,) = [None] if arguments.gpu is None else devices.gpu_ids(str(arguments.gpu))
+    devices.use(device)
     segmenter = Segmenter(source.net, source.weights, arguments.score, arguments.mean)
     folder.mkdir(parents=True, exist_ok=True)
     for entry in with_progress(entries, source.name):
@@ -262,7 +259,8 @@ def draw(shown, folders, items, by, arguments):
     figure = pyplot.figure(figsize=(arguments.width / DPI, height / DPI), dpi=DPI)
     sheet = _Sheet(figure, arguments.width, height)
     sheet.write(MARGIN, 12, title(shown, items, shorten(list(folders)[by], arguments.width / 40), arguments.order), 11)
-    sheet.write(MARGIN, 34, "IoU in %: mean over the classes in the image's own label map; 255 does not count", 9)
+    bold = "; bold: the best" if len(folders) > 1 else ""
+    sheet.write(MARGIN, 34, f"IoU in %: mean over the classes in the image's label map, without 255{bold}", 9)
     stride = len(headings) * (width + GAP) - GAP + GROUP_GAP
     for group in range(columns):
         for index, heading in enumerate(headings):
