@@ -7,6 +7,7 @@ import numpy as np
 
 from rloss_caffe.data.reading import import_cv2
 from rloss_caffe.overlays import draw_mask, draw_scribbles, is_scribble, shrink_scribbles
+from rloss_caffe.plotting import import_pyplot
 
 DPI = 100
 MARGIN, GAP = 16, 14  # pixels of the figure
@@ -334,17 +335,3 @@ def gradient_picture(gradient, limit):
     """A gradient in the figure's colours: array (H, W, 3), uint8."""
     colours = import_pyplot().get_cmap(GRADIENT_MAP)(0.5 + 0.5 * np.clip(gradient / limit, -1, 1), bytes=True)
     return colours[..., :3]
-
-
-def import_pyplot():
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            f"the figures are drawn with matplotlib, and importing it failed: {error}; "
-            "pip install 'rloss_caffe[pictures]' brings it"
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot

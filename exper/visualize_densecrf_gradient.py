@@ -18,6 +18,7 @@ import argparse
 import os
 import sys
 import time
+import warnings
 import zipfile
 import zlib
 from collections import namedtuple
@@ -32,6 +33,7 @@ from rloss_caffe import get_num_threads, surgery, voc
 from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.reading import import_cv2, read_image, read_label
 from rloss_caffe.gradients import densecrf_gradients
+from rloss_caffe.plotting import import_pyplot
 
 FOLDER = Path(__file__).resolve().parent
 QUICKSTART = FOLDER / "quickstart"
@@ -50,7 +52,7 @@ Case = namedtuple("Case", "image probabilities size label")
 
 def main():
     arguments = parse_arguments()
-    figures.import_pyplot()  # what is missing is said before minutes of work
+    import_pyplot()  # what is missing is said before minutes of work
     photos = find_photos(arguments)
     make_case, settings, origin = find_source(arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -145,6 +147,18 @@ def quickstart_photos():
     return photos
 
 
+def load_photo(name):
+    """One of the quickstart's photos, BGR."""
+    try:
+        pixels = quickstart_photos().load_photo(name)
+    except ImportError as error:
+        raise ImportError(
+            f"the photo {name} is from scikit-image, and importing it failed: {error}; "
+            "pip install 'rloss_caffe[pictures]' brings it"
+        ) from error
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
 def find_photos(arguments):
     """The photos to look at, each with a name of its own."""
     photos = quickstart_photos()
@@ -156,7 +170,7 @@ def find_photos(arguments):
         if os.path.isfile(word):
             found.append(Photo(Path(word).stem, word, read_image(word)))
         elif word in photos.PHOTOS:
-            found.append(Photo(word, None, np.ascontiguousarray(photos.load_photo(word)[:, :, ::-1])))
+            found.append(Photo(word, None, load_photo(word)))
         else:
             raise ValueError(f"no such image: {word}; nor is it one of the quickstart's: {', '.join(photos.PHOTOS)}")
     names = [photo.name for photo in found]
@@ -444,11 +458,12 @@ def save(figure, photo, kind, arguments):
     path = arguments.output / f"{photo.name}_{kind}.{arguments.format}"
     quality = {} if arguments.format == "png" else {"quality": 75}
     figure.savefig(path, dpi=figures.DPI, pil_kwargs=quality)
-    figures.import_pyplot().close(figure)
+    import_pyplot().close(figure)
     return path
 
 
 if __name__ == "__main__":
+    warnings.formatwarning = lambda message, *_: f"visualize_densecrf_gradient: warning: {message}\n"
     try:
         main()
     except (ImportError, OSError, ValueError, RuntimeError) as error:

@@ -262,6 +262,13 @@ def result_of(tool, height=120, width=160, name="example", label=None):
     )
 
 
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
 def axes_of(figure):
     found = {}
     for axes in figure.axes:
@@ -596,6 +603,13 @@ def test_missing_matplotlib_is_told(folder, tool):
     (folder / "matplotlib.py").write_text("raise ImportError('not here')")
     done = command(TOOL, "--labels", folder / "labels", env={"PYTHONPATH": str(folder), "PATH": ""})
     assert done.returncode == 1 and "pip install 'rloss_caffe[pictures]' brings it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_scikit_image_is_told(folder, tool):
+    (folder / "skimage.py").write_text("raise ImportError('not here')")
+    done = command(TOOL, "rocket", env={"PYTHONPATH": str(folder), "PATH": ""})
+    assert done.returncode == 1 and "the photo rocket is from scikit-image" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -19,6 +19,7 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
+from rloss_caffe.plotting import import_pyplot
 from rloss_caffe.training_log import read_log, read_logs
 
 # Colour-blind-safe (Okabe and Ito), strongest first; yellow is too pale for lines.
@@ -198,7 +199,7 @@ def panels(runs):
 
 def draw(runs, window=None, kind="median"):
     """The figure: a matplotlib Figure with one axes a panel."""
-    pyplot = import_pyplot()
+    pyplot = import_pyplot("; --csv works without it")
     from matplotlib.lines import Line2D
 
     plan = panels(runs)
@@ -300,20 +301,6 @@ def mark_phase(axes, numbers, x, colour):
         fontsize=8,
         color=colour,
     )
-
-
-def import_pyplot():
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            f"pictures are drawn with matplotlib, and importing it failed: {error}; "
-            "pip install 'rloss_caffe[pictures]' brings it. --csv works without it"
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
 
 
 if __name__ == "__main__":

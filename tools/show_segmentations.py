@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import textwrap
+import warnings
 from collections import namedtuple
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from rloss_caffe.confusion import ConfusionMatrix
 from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.reading import read_label
 from rloss_caffe.overlays import draw_scribbles, shrink_scribbles
+from rloss_caffe.plotting import import_pyplot
 
 DPI = 100
 MARGIN, GAP, GROUP_GAP = 14, 8, 30  # pixels of the sheet
@@ -431,21 +433,8 @@ def shorten(text, room):
     return text if len(text) <= room else f"{text[: room // 2 - 1]}\u2026{text[-(room - room // 2) :]}"
 
 
-def import_pyplot():
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            f"the sheet is drawn with matplotlib, and importing it failed: {error}; "
-            "pip install 'rloss_caffe[pictures]' brings it"
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
 if __name__ == "__main__":
+    warnings.formatwarning = lambda message, *_: f"show_segmentations: warning: {message}\n"
     try:
         main()
     except (ImportError, OSError, ValueError, RuntimeError) as error:
