@@ -16,7 +16,7 @@ with open(os.path.join(HERE, "README.md"), encoding="utf-8") as readme:
 CAFFE_WHEEL = "python_version < '3.10' and sys_platform == 'linux' and platform_machine == 'x86_64'"
 
 IMAGES = ["opencv-python-headless", "pillow"]
-PICTURES = ["matplotlib>=3.7", "pillow", "scikit-image", "tqdm"]
+PICTURES = ["matplotlib>=3.7", "scikit-image", "tqdm"] + IMAGES
 
 setup(
     name="rloss_caffe",
@@ -37,7 +37,7 @@ setup(
         ],
         "images": IMAGES,
         "pictures": PICTURES,
-        "dev": ["pytest>=7", "hypothesis>=6", "scipy", "scikit-image", "ruff==0.12.5"] + IMAGES + PICTURES,
+        "dev": ["pytest>=7", "hypothesis>=6", "scipy", "ruff==0.12.5"] + PICTURES,
     },
     entry_points={"console_scripts": ["rloss-caffe = rloss_caffe.commands:main"]},
     classifiers=[

@@ -6,12 +6,14 @@ from collections import namedtuple
 import numpy as np
 
 from rloss_caffe.data.reading import import_cv2
-from rloss_caffe.overlays import draw_mask, draw_scribbles, is_scribble
+from rloss_caffe.overlays import draw_mask, draw_scribbles, is_scribble, shrink_scribbles
+from rloss_caffe.plotting import import_pyplot
 
 DPI = 100
 MARGIN, GAP = 16, 14  # pixels of the figure
 TALLEST = 0.9  # of a panel: its height by its width; taller pictures become narrower instead
 BAR = 11
+MOST_ENLARGED = 3  # for edges: further, they are those of the enlarging
 MOST_NAMES = 8  # in the label map: more would cover each other
 SMALL, LINE, PARAGRAPH = 8.8, 15, 6  # explanations: points; pixels of a line and between paragraphs
 PERCENTILE = 99.5  # of the gradient's size: where the colours end
@@ -53,10 +55,10 @@ def draw_result(result, shown, width=1200):
     size = panel_width, panel_height
     sheet.write(lefts[0] + side / 2, top, "photo", 11, "center")
     sheet.show("photo", insets[0], top + 20, size, result.photo)
-    caption, picture, named = label_panel(result)
+    caption, picture, named = label_panel(result, size)
     sheet.write(lefts[1] + side / 2, top, caption, 11, "center")
     axes = sheet.show("labels", insets[1], top + 20, size, picture)
-    name_regions(axes, named, result)
+    name_regions(axes, named, result.classes, panel_width)
     explanation = sheet.add("explanation", lefts[2], top + 20, (side, first_height))
     explanation.axis("off")
     sheet.write(lefts[2] + side / 2, top, "how to read this", 11, "center")
@@ -71,17 +73,17 @@ def draw_result(result, shown, width=1200):
         (f"gradient {to} probability", result.probability, GRADIENT_MAP, -limits[1], limits[1], UP_DOWN),
     ]
     names = ["probability", "score gradient", "probability gradient"]
-    edges = image_edges(result.photo)
+    edges = image_edges(scaled(result.photo, size, MOST_ENLARGED))
     for column, (heading, values, colours, low, high, note) in enumerate(columns):
         sheet.write(lefts[column] + side / 2, bars, heading, 11, "center")
         for row, label in enumerate(shown):
             y = rows + row * row_height
             axes = sheet.add(f"{names[column]} {label}", insets[column], y + 20, size)
-            shown_image = axes.imshow(values[label], cmap=colours, vmin=low, vmax=high)
+            shown_image = axes.imshow(values[label], cmap=colours, vmin=low, vmax=high, aspect="auto")
             draw_edges(axes, edges, values[label] < 0.5 if column == 0 else None)
             if column == 0:
                 sheet.write(MARGIN, y + 1, result.classes[label], 11, weight="bold")
-        box = insets[column] + panel_width // 8, bars + 22, (panel_width - 2 * (panel_width // 8), BAR)
+        box = lefts[column] + side // 8, bars + 22, (side - 2 * (side // 8), BAR)  # also above narrow panels
         sheet.bar(shown_image, *box, [low, 0, high] if column else [0, 0.5, 1])
         sheet.write(lefts[column] + side / 2, bars + 60, note, 9, "center", color="0.2")
     return sheet.figure
@@ -111,17 +113,17 @@ def draw_sweep(result, label, trials, width=1200):
     x = MARGIN + reference[0] + GAP
     sheet.write(x, 46, shorten(f"probability of '{name}'", reference[0] / 7), 10)
     axes = sheet.add("probability", x, top, reference)
-    axes.imshow(result.probabilities[label], cmap=PROBABILITY_MAP, vmin=0, vmax=1)
+    axes.imshow(result.probabilities[label], cmap=PROBABILITY_MAP, vmin=0, vmax=1, aspect="auto")
     x += reference[0] + GAP
     sheet.write_all(x + 6, top, paragraphs)
-    edges = image_edges(result.photo)
+    edges = image_edges(scaled(result.photo, size, MOST_ENLARGED))
     shown = None
     for trial in trials:
         column, row = columns.index(trial.bi_rgb_std), rows.index(trial.bi_xy_std)
         left, y = MARGIN + column * (side + GAP), cells + row * row_height
         limit = colour_limit(trial.gradient)
         axes = sheet.add(f"trial {trial.bi_xy_std:g} {trial.bi_rgb_std:g}", left + (side - size[0]) // 2, y + 20, size)
-        shown = axes.imshow(trial.gradient / limit, cmap=GRADIENT_MAP, vmin=-1, vmax=1)
+        shown = axes.imshow(trial.gradient / limit, cmap=GRADIENT_MAP, vmin=-1, vmax=1, aspect="auto")
         draw_edges(axes, edges)
         heading = f"bi_xy_std {trial.bi_xy_std:g}, bi_rgb_std {trial.bi_rgb_std:g}"
         sheet.write(left + side / 2, y + 2, heading, 10 if side > 200 else 8.5, "center", weight="bold")
@@ -187,6 +189,17 @@ def fit(photo, side):
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
+def scaled(photo, size, most=1):
+    """A photo at the size of its panel, (width, height) in pixels, but enlarged `most` times at most.
+
+    What is one pixel wide would vanish from a large photo otherwise.
+    """
+    cv2 = import_cv2()
+    factor = min(size[0] / photo.shape[1], most)
+    height, width = (max(1, round(length * factor)) for length in photo.shape[:2])
+    return cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+
+
 def colour_limit(gradient):
     """Where the colours end on both sides of zero."""
     size = np.abs(gradient)
@@ -194,8 +207,8 @@ def colour_limit(gradient):
 
 
 def number(value):
-    """A number short enough for a label, with a real minus."""
-    text = f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}"
+    """A number of three digits for a label, with a real minus."""
+    text = f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 999.5 else f"{value:.2e}"
     return text.replace("-", "\u2212")
 
 
@@ -248,33 +261,37 @@ def explain_sweep(result, width):
         "Each picture has its own scale, from \u2212e to e, as more neighbours make a larger loss: where e is ten "
         f"times larger, choose a loss weight ten times smaller. Here it is {result.settings['loss_weight']:g}.",
         f"Milliseconds: value and gradient of all {len(result.classes)} classes, {columns} \u00d7 {height} pixels, "
-        f"{result.settings['threads']} threads, the best of some runs.",
+        f"{result.settings['threads']} threads, the best of {result.settings['runs']} runs.",
         f"Probabilities: {result.origin}.",
     ]
     return [textwrap.wrap(paragraph, max(room, 20)) for paragraph in paragraphs]
 
 
-def label_panel(result):
-    """Title, picture and label map of the second panel."""
-    if result.label is not None:
-        draw = draw_scribbles if is_scribble(result.label) else draw_mask
-        return "the labels given", draw(result.photo, result.label), result.label
-    label = result.probabilities.argmax(axis=0).astype(np.uint8)
-    return "class of highest probability", draw_mask(result.photo, label), label
+def label_panel(result, size):
+    """Title, picture and label map of the second panel, at its size if the photo is larger."""
+    photo = scaled(result.photo, size)
+    if result.label is not None and is_scribble(result.label):
+        label = shrink_scribbles(result.label, photo.shape[:2])
+        return "the labels given", draw_scribbles(photo, label), label
+    cv2 = import_cv2()
+    label = result.probabilities.argmax(axis=0).astype(np.uint8) if result.label is None else result.label
+    label = cv2.resize(label, photo.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    title = "class of highest probability" if result.label is None else "the labels given"
+    return title, draw_mask(photo, label), label
 
 
-def name_regions(axes, label, result):
+def name_regions(axes, label, classes, panel_width):
     """Write the largest classes' names into their widest regions, so that nobody depends on the colours."""
     from matplotlib.patheffects import withStroke
 
     cv2 = import_cv2()
     height, width = label.shape
-    areas = np.bincount(label[label < len(result.classes)], minlength=1)
+    areas = np.bincount(label[label < len(classes)], minlength=1)
     for k in sorted(np.flatnonzero(areas), key=lambda k: -areas[k])[:MOST_NAMES]:
         inside = cv2.distanceTransform(np.pad((label == k).astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
         y, x = np.unravel_index(inside.argmax(), inside.shape)
-        name = result.classes[k]
-        half = min(0.5, 0.013 * len(name)) * width  # keeps names inside the panel
+        name = classes[k]
+        half = min(0.5, 5 * len(name) / panel_width) * width  # keeps names inside the panel
         x, y = min(max(x, half), width - half), min(max(y, 0.05 * height), 0.95 * height)
         effects = [withStroke(linewidth=2.5, foreground="black")]
         axes.text(x, y, name, size=9, ha="center", va="center", color="white", path_effects=effects)
@@ -299,11 +316,14 @@ def image_edges(photo):
 
 
 def draw_edges(axes, edges, light=None):
-    """Lay the edges over a panel, black, or white where `light`."""
+    """Lay the edges over a panel's picture of any size, black, or white where `light`."""
+    if light is not None:
+        cv2 = import_cv2()
+        light = cv2.resize(light.astype(np.uint8), edges.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
     overlay = np.zeros((*edges.shape, 4), np.float32)
     overlay[..., :3] = EDGE if light is None else np.where(light[..., np.newaxis], LIGHT, EDGE)
     overlay[..., 3] = 0.55 * edges
-    axes.imshow(overlay)
+    axes.imshow(overlay, extent=axes.images[0].get_extent(), aspect="auto", interpolation="nearest")
 
 
 def probability_picture(probability):
@@ -315,17 +335,3 @@ def gradient_picture(gradient, limit):
     """A gradient in the figure's colours: array (H, W, 3), uint8."""
     colours = import_pyplot().get_cmap(GRADIENT_MAP)(0.5 + 0.5 * np.clip(gradient / limit, -1, 1), bytes=True)
     return colours[..., :3]
-
-
-def import_pyplot():
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            f"the figures are drawn with matplotlib, and importing it failed: {error}; "
-            "pip install 'rloss_caffe[pictures]' brings it"
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot

@@ -18,6 +18,9 @@ import argparse
 import os
 import sys
 import time
+import warnings
+import zipfile
+import zlib
 from collections import namedtuple
 from pathlib import Path
 
@@ -30,12 +33,14 @@ from rloss_caffe import get_num_threads, surgery, voc
 from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.reading import import_cv2, read_image, read_label
 from rloss_caffe.gradients import densecrf_gradients
+from rloss_caffe.plotting import import_pyplot
 
 FOLDER = Path(__file__).resolve().parent
 QUICKSTART = FOLDER / "quickstart"
 DEFAULTS = {"bi_xy_std": 100.0, "bi_rgb_std": 15.0, "loss_weight": 1e-8, "exact_gradient": False}  # the experiments'
 SWEEP = {"bi_xy_std": [20.0, 60.0, 100.0], "bi_rgb_std": [5.0, 12.0, 30.0]}
 MOST_ROWS = 6
+WIDEST_BLUR = 500  # pixels: further, it takes minutes and gigabytes
 RUNS = 3  # of each bandwidth; the shortest time counts, as other programs disturb the others
 
 # A photo to look at. path: None for the quickstart's; pixels: uint8 BGR, (H, W, 3).
@@ -47,7 +52,7 @@ Case = namedtuple("Case", "image probabilities size label")
 
 def main():
     arguments = parse_arguments()
-    figures.import_pyplot()  # what is missing is said before minutes of work
+    import_pyplot()  # what is missing is said before minutes of work
     photos = find_photos(arguments)
     make_case, settings, origin = find_source(arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -100,12 +105,12 @@ def parse_arguments(words=None):
         parser.error("--npz and --original-names are not for --sweep")
     if not 0 < arguments.confidence <= 1:
         parser.error(f"--confidence must be above 0 and at most 1, found {arguments.confidence:g}")
-    if not 0 <= arguments.blur < float("inf"):
-        parser.error(f"--blur must be >= 0, found {arguments.blur:g}")
-    if arguments.loss_weight is not None and not np.isfinite(arguments.loss_weight):
-        parser.error(f"--loss_weight must be finite, found {arguments.loss_weight}")
-    if arguments.width < 900:
-        parser.error(f"--width must be >= 900, found {arguments.width}")
+    if not 0 <= arguments.blur <= WIDEST_BLUR:
+        parser.error(f"--blur must be from 0 to {WIDEST_BLUR}, found {arguments.blur:g}")
+    if arguments.loss_weight is not None and not 0 < arguments.loss_weight < float("inf"):
+        parser.error(f"--loss_weight must be above 0, found {arguments.loss_weight:g}")
+    if not 900 <= arguments.width <= 4000:
+        parser.error(f"--width must be from 900 to 4000, found {arguments.width}")
     if arguments.sweep and max(len(v) for v in (sweep_values(arguments, k) for k in SWEEP)) > 6:
         parser.error("--sweep: at most 6 values of each bandwidth can be read on one sheet")
     return arguments
@@ -124,7 +129,7 @@ def bandwidths(text):
 
 def mean(text):
     values = [float(word) for word in text.split(",")]
-    if len(values) not in (1, 3):
+    if len(values) not in (1, 3) or not np.isfinite(values).all():
         raise argparse.ArgumentTypeError(f"expected 1 or 3 values, B,G,R, found {text}")
     return values
 
@@ -142,6 +147,18 @@ def quickstart_photos():
     return photos
 
 
+def load_photo(name):
+    """One of the quickstart's photos, BGR."""
+    try:
+        pixels = quickstart_photos().load_photo(name)
+    except ImportError as error:
+        raise ImportError(
+            f"the photo {name} is from scikit-image, and importing it failed: {error}; "
+            "pip install 'rloss_caffe[pictures]' brings it"
+        ) from error
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
 def find_photos(arguments):
     """The photos to look at, each with a name of its own."""
     photos = quickstart_photos()
@@ -153,7 +170,7 @@ def find_photos(arguments):
         if os.path.isfile(word):
             found.append(Photo(Path(word).stem, word, read_image(word)))
         elif word in photos.PHOTOS:
-            found.append(Photo(word, None, np.ascontiguousarray(photos.load_photo(word)[:, :, ::-1])))
+            found.append(Photo(word, None, load_photo(word)))
         else:
             raise ValueError(f"no such image: {word}; nor is it one of the quickstart's: {', '.join(photos.PHOTOS)}")
     names = [photo.name for photo in found]
@@ -186,13 +203,18 @@ def find_source(arguments):
             settings[name] = getattr(arguments, name)[0]
     if arguments.loss_weight is not None:
         settings["loss_weight"] = arguments.loss_weight
+    if not settings["loss_weight"] > 0:
+        raise ValueError(
+            f"the layer {net.layer!r} has the loss_weight {settings['loss_weight']:g}, so that its gradient is none; "
+            "--loss_weight replaces it"
+        )
     settings["exact_gradient"] |= arguments.exact_gradient
     return make_case, settings, origin
 
 
 def load_net(arguments):
     try:
-        import caffe
+        import caffe  # noqa: F401
     except ImportError as error:
         raise ImportError(
             f"networks run in Caffe, and importing it failed: {error}; --labels and --probabilities need none"
@@ -201,12 +223,8 @@ def load_net(arguments):
     from rloss_caffe.loss_net import LossNet
     from rloss_caffe.runner import devices
 
-    if arguments.gpu is None:
-        caffe.set_mode_cpu()
-    else:
-        (device,) = devices.gpu_ids(str(arguments.gpu))
-        caffe.set_device(device)
-        caffe.set_mode_gpu()
+    (device,) = [None] if arguments.gpu is None else devices.gpu_ids(str(arguments.gpu))
+    devices.use(device)
     if not arguments.model:
         arguments.model = QUICKSTART / "trainwithdensecrfloss.prototxt"
         arguments.weights = train_quickstart()
@@ -301,19 +319,23 @@ def read_probabilities(path):
                 if len(names) != 1:
                     raise ValueError(f"expected one array or one named 'probability', found {', '.join(file.files)}")
                 array = file[names[0]]
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"cannot read probabilities from {path}: {error}") from None
     if array.ndim == 4 and len(array) == 1:
         array = array[0]
-    if array.ndim != 3 or array.dtype.kind != "f" or not len(array) > 1:
+    if array.ndim != 3 or array.dtype.kind != "f" or not (len(array) > 1 and array.size):
         raise ValueError(
             f"{path} must hold floating-point probabilities (K, H, W), found {array.dtype} of shape {array.shape}"
         )
-    if not (np.isfinite(array).all() and array.min() > -1e-3 and np.allclose(array.sum(axis=0), 1, atol=1e-2)):
+    if not np.isfinite(array).all():
+        raise ValueError(f"{path} holds {np.isnan(array).sum()} NaN and {np.isinf(array).sum()} infinite values")
+    if not (array.min() > -1e-3 and np.allclose(array.sum(axis=0), 1, atol=1e-2)):
+        is_last = np.allclose(array.sum(axis=2), 1, atol=1e-2)
+        hint = "Its classes are in the last axis, expected in the first." if is_last else "Scores need a softmax first."
         raise ValueError(
             f"{path} holds no probabilities: in every pixel they must be at least 0 and add up to 1, found values from "
             f"{array.min():.4g} to {array.max():.4g}, sums from {array.sum(axis=0).min():.4g} to "
-            f"{array.sum(axis=0).max():.4g}. Scores need a softmax first."
+            f"{array.sum(axis=0).max():.4g}. {hint}"
         )
     return array.astype(np.float32)
 
@@ -371,7 +393,8 @@ def compute(photo, case, names, settings, origin):
         cv2 = import_cv2()
         pixels = cv2.resize(pixels, case.size[::-1], interpolation=cv2.INTER_AREA)
     arrays = (visible(array, case) for array in (case.probabilities, gradients.score, gradients.probability))
-    return figures.Result(photo.name, pixels[:, :, ::-1], case.label, *arrays, gradients.value, names, settings, origin)
+    value = gradients.value + 0.0  # no -0
+    return figures.Result(photo.name, pixels[:, :, ::-1], case.label, *arrays, value, names, settings, origin)
 
 
 def write_result(photo, case, names, settings, origin, arguments):
@@ -409,7 +432,7 @@ def write_original_names(result, shown, folder):
 
 
 def write_sweep(photo, case, names, settings, origin, arguments):
-    settings = dict(settings, threads=get_num_threads())
+    settings = dict(settings, threads=get_num_threads(), runs=RUNS)
     result = compute(photo, case, names, settings, origin)  # compiles the kernels as well, before the clock runs
     shown = shown_classes(arguments, case, names)
     label = shown[0] if arguments.classes else max(shown, key=lambda k: (k > 0, result.probabilities[k].sum()))
@@ -435,11 +458,12 @@ def save(figure, photo, kind, arguments):
     path = arguments.output / f"{photo.name}_{kind}.{arguments.format}"
     quality = {} if arguments.format == "png" else {"quality": 75}
     figure.savefig(path, dpi=figures.DPI, pil_kwargs=quality)
-    figures.import_pyplot().close(figure)
+    import_pyplot().close(figure)
     return path
 
 
 if __name__ == "__main__":
+    warnings.formatwarning = lambda message, *_: f"visualize_densecrf_gradient: warning: {message}\n"
     try:
         main()
     except (ImportError, OSError, ValueError, RuntimeError) as error:

@@ -48,20 +48,15 @@ class LossNet:
     Raises
     ------
     ValueError
-        A file is missing or no net, it has no DenseCRFLoss or several, the images' blob cannot be found, or no layer
-        takes any weights from the file.
+        A file is missing or no net, it has no DenseCRFLoss or several, the images' blob cannot be found, or the weights
+        do not fit.
     """
 
     def __init__(self, net, weights, layer=None, mean=None):
         import caffe
 
-        from rloss_caffe.dialect import read_net
-
         net, weights = os.fspath(net), os.fspath(weights)
-        for path in (net, weights):
-            if not os.path.isfile(path):  # Caffe would end the process
-                raise ValueError(f"no such file: {path}")
-        parameters = read_net(net)
+        parameters = surgery.read_net(net, weights)
         layers, loss = _find_loss(net, parameters.layer, layer)
         self._read_loss(net, loss)
         layers = surgery.ancestors(layers, self.image, self.probability)
@@ -73,8 +68,7 @@ class LossNet:
             file.write(surgery.as_text(layers, source, self._data, self._input))
             file.flush()
             self._net = caffe.Net(file.name, caffe.TEST)
-        surgery.check_weights(net, weights, list(self._net.params))
-        self._net.copy_from(weights)
+        surgery.load_weights(net, weights, self._net)
 
     def _read_loss(self, path, layer):
         from rloss_caffe.layers import DenseCRFLoss

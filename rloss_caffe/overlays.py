@@ -4,7 +4,7 @@ import numpy as np
 
 from rloss_caffe.voc import IGNORE, palette
 
-__all__ = ["draw_mask", "draw_scribbles", "is_scribble"]
+__all__ = ["draw_mask", "draw_scribbles", "is_scribble", "shrink_scribbles"]
 
 _RIM = 235
 
@@ -38,6 +38,21 @@ def draw_scribbles(image, label, colours=None):
     shown = padded[1:-1, 1:-1]
     result[shown] = colours[label[shown]]
     return result
+
+
+def shrink_scribbles(label, shape):
+    """Scribbles on a smaller grid of shape (H, W), 3 pixels wide at least, so that none is lost."""
+    if label.shape == tuple(shape):
+        return label
+    y, x = np.nonzero(label != IGNORE)
+    shrunk = np.full(shape, IGNORE, np.uint8)
+    shrunk[y * shape[0] // label.shape[0], x * shape[1] // label.shape[1]] = label[y, x]
+    padded = np.pad(shrunk, 1, constant_values=IGNORE)
+    for dy in range(3):
+        for dx in range(3):
+            other = padded[dy : dy + shape[0], dx : dx + shape[1]]
+            shrunk = np.where(shrunk == IGNORE, other, shrunk)
+    return shrunk
 
 
 def draw_mask(image, label, colours=None, strength=0.6):

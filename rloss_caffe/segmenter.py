@@ -40,19 +40,14 @@ class Segmenter:
     Raises
     ------
     ValueError
-        A file is missing or no net, the blobs cannot be found, or no layer takes any weights from the file.
+        A file is missing or no net, the blobs cannot be found, or the weights do not fit.
     """
 
     def __init__(self, net, weights, score=None, mean=None):
         import caffe
 
-        from rloss_caffe.dialect import read_net
-
         net, weights = os.fspath(net), os.fspath(weights)
-        for path in (net, weights):
-            if not os.path.isfile(path):  # Caffe would end the process
-                raise ValueError(f"no such file: {path}")
-        parameters = read_net(net)
+        parameters = surgery.read_net(net, weights)
         layers = [layer for layer in parameters.layer if surgery.runs_in(layer, "TEST")]
         self.score, layers = _find_score(net, layers, score)
         layers = surgery.ancestors(layers, self.score)
@@ -62,8 +57,7 @@ class Segmenter:
             file.write(surgery.as_text(layers, source, self.data, self._input))
             file.flush()
             self._net = caffe.Net(file.name, caffe.TEST)
-        surgery.check_weights(net, weights, list(self._net.params))
-        self._net.copy_from(weights)
+        surgery.load_weights(net, weights, self._net)
 
     def predict(self, image):
         """The label map of an image file: array (H, W), uint8.

@@ -1,5 +1,6 @@
 """Nets with an input in place of their data layer, and nothing that the wanted blobs do not depend on."""
 
+import os
 import warnings
 from collections import namedtuple
 
@@ -11,12 +12,13 @@ __all__ = [
     "MEAN",
     "ancestors",
     "as_text",
-    "check_weights",
     "feed",
     "find_data",
     "kind_of",
+    "load_weights",
     "padded_size",
     "read_input",
+    "read_net",
     "runs_in",
 ]
 
@@ -27,7 +29,38 @@ _Input = namedtuple("_Input", "mean scale is_color size")
 _STEP = 32  # by which an input grows: keeps both 8 k + 1, DeepLab's sizes, and multiples of the usual strides
 
 
-def check_weights(net, path, names):
+def read_net(net, weights):
+    """The net of a prototxt in either dialect, if both files are there: Caffe would end the process."""
+    from google.protobuf.text_format import ParseError
+
+    from rloss_caffe import dialect
+
+    for path in (net, weights):
+        if not os.path.isfile(path):
+            raise ValueError(f"no such file: {path}")
+    try:
+        return dialect.read_net(net)
+    except ParseError as error:
+        hint = "; its placeholders have to be filled in first" if "${" in str(error) else ""
+        raise ValueError(f"{net} cannot be read: {error}{hint}") from None
+
+
+def load_weights(net, path, caffe_net):
+    """Give a net the weights of a file, after a look whether they belong to it.
+
+    Parameters
+    ----------
+    net, path : str
+        The prototxt, for messages, and the .caffemodel.
+    caffe_net : caffe.Net
+    """
+    from rloss_caffe.runner import weights
+
+    _check_names(net, path, list(caffe_net.params))
+    weights.load_weights(caffe_net, path)
+
+
+def _check_names(net, path, names):
     """Caffe loads by name and passes over what is missing: a net that was never trained would seem to be poor."""
     from caffe.proto import caffe_pb2
     from google.protobuf.message import DecodeError
@@ -44,7 +77,7 @@ def check_weights(net, path, names):
     if names and len(missing) == len(names):
         raise ValueError(f"no layer of {net} has weights in {path}: their names differ")
     if missing:
-        warnings.warn(f"{path} has no weights for the layers {', '.join(missing)} of {net}", stacklevel=3)
+        warnings.warn(f"{path} has no weights for the layers {', '.join(missing)} of {net}", stacklevel=4)
 
 
 def runs_in(layer, phase):

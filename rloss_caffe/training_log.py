@@ -18,7 +18,8 @@ _PREFIX = re.compile(r".*[IWEF](?:\d{8}|\d{4}) \d\d:\d\d:\d\d\.\d+ +(\d+) [^\]\s
 _PROGRESS = re.compile(rf"Iteration (\d+)(?: \([^()]*\))?, (loss|lr) = {_NUMBER}$")
 _TESTING = re.compile(r"Iteration (\d+), Testing net \(#(\d+)\)$")
 _TEST_LOSS = re.compile(rf"Test loss: {_NUMBER}$")
-_OUTPUT = re.compile(rf"(Train|Test) net output #(\d+): (\S.*) = {_NUMBER}(?: \(\* {_NUMBER} = {_NUMBER} loss\))?$")
+_NAME = r"(\S(?:(?! = ).)*)"  # up to the first " = ": a mangled rest is no part of it
+_OUTPUT = re.compile(rf"(Train|Test) net output #(\d+): {_NAME} = {_NUMBER}(?: \(\* {_NUMBER} = {_NUMBER} loss\))?$")
 _SETTING = re.compile(r'(net|train_net|snapshot_prefix): "(.*)"$')
 _BEGINNINGS = ("Iteration ", "Train net output", "Test net output", "Test loss")
 _LAYER_LINE = re.compile(r'\s*(type|top|layer): "(.*)"$')

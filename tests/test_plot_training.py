@@ -133,6 +133,7 @@ def test_foreign_and_broken_lines_change_nothing():
         say("Iteration 12, loss = "),
         say("Iteration 9x, loss = 1"),
         say("    Train net output #0: densecrf_loss = -3.1e (* 1"),
+        say("    Train net output #0: densecrf_loss = -3.1e+07 (* 1e-07 = -3.1"),
         say("Snapshotting to binary proto file model/run_iter_20.caffemodel"),
         "\x00\ufffd\n",
         "\n",
@@ -354,6 +355,16 @@ def test_overlaid_runs_and_their_labels(tool, phases):
     assert [text.get_text() for text in figure.legends[0].texts] == ["first", "second"]
     with pytest.raises(ValueError, match=r"expected 2 labels, one a run \(one, two\), found 1"):
         tool.read_runs(phases, labels=["first"])
+
+
+def test_a_phase_that_two_runs_share_is_striped(tool, phases, tmp_path):
+    pytest.importorskip("matplotlib")
+    other = tmp_path / "three.log"
+    other.write_text(phases[1].read_text().replace("1.9", "1.8"))
+    lines = tool.draw(tool.read_runs([], [phases, (phases[0], other)]), window=1).axes[0].lines
+    curves = [line for line in lines if len(line.get_xdata()) > 2]
+    assert [line.is_dashed() for line in curves] == [False, False, True, False]
+    assert len({line.get_color() for line in curves}) == 2
 
 
 def test_logs_of_one_name_in_two_folders(tool, tmp_path):

@@ -141,7 +141,7 @@ def test_sheet(tool, root):
     assert len(figure.axes) == 4 * 5 and figure.get_figwidth() * figure.dpi == 1200
     assert texts(figure)[:2] == [
         "4 of 4 images, those with the lowest IoU of 'good' first",
-        "IoU in %: mean over the classes in the image's own label map; 255 does not count",
+        "IoU in %: mean over the classes in the image's label map, without 255; bold: the best",
     ]
     assert texts(figure)[2:7] == ["image", "scribble", "poor", "good", "ground truth"]
     first = captions(figure)[:5]
@@ -213,7 +213,7 @@ def test_scribbles_survive_shrinking(tool):
     photo = np.full((50, 50, 3), 90, np.uint8)
     scribbles = np.full((500, 500), 255, np.uint8)
     scribbles[255, 100:400] = 15  # one pixel of 500, a tenth of a pixel of 50
-    picture = tool.draw_scribbles(photo, scribbles)
+    picture = tool.draw_scribbles(photo, tool.shrink_scribbles(scribbles, (50, 50)))
     stroke = (picture == voc.palette()[15]).all(axis=2)
     assert stroke[:, 25].nonzero()[0].tolist() == [24, 25, 26]
     assert (picture[[23, 27], 25] == 235).all() and (picture[[22, 28], 25] == 90).all()
@@ -437,3 +437,14 @@ def test_command_with_models(root):
     assert sorted(path.name for path in (root / "kept").iterdir()) == ["net"]
     rows = {line.split()[0]: line.split()[1:] for line in run.stdout.splitlines()}
     assert all(float(rows[f"im{k}"][1]) == 100 for k in range(4)) and (root / "segmentations.png").exists()
+
+
+def test_gpu_that_is_not_there(root):
+    pytest.importorskip("matplotlib")
+    net, weights = write_net(root, "seg_data")
+    from rloss_caffe.runner.devices import has_gpu
+
+    if has_gpu(7):
+        pytest.skip("there is a GPU 7")
+    run = run_tool(root, "--model", f"net={net},{weights}", "--gpu", 7)
+    assert run.returncode == 1 and run.stderr.startswith("show_segmentations: --gpu=7: this Caffe is CPU-only")

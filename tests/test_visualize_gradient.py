@@ -209,6 +209,21 @@ def test_nets_that_do_not_fit(folder, weights):
         LossNet(folder / "net.prototxt", "nowhere")
     with pytest.raises(ValueError, match="several values|expected a mean"):
         LossNet(folder / "net.prototxt", weights, mean=[1, 2])
+    (folder / "open.prototxt").write_text(text.replace("num_output: 4", "num_output: ${NUM_LABELS}"))
+    with pytest.raises(ValueError, match=r"open.prototxt cannot be read: .*NUM_LABELS.*placeholders have to be filled"):
+        LossNet(folder / "open.prototxt", weights)
+    (folder / "wide.prototxt").write_text(text.replace("num_output: 4", "num_output: 5"))
+    with pytest.raises(ValueError, match="does not fit the net: layer 'last' has blobs of shape 5 x 6 x 1 x 1, 5 in"):
+        LossNet(folder / "wide.prototxt", weights)
+
+
+def test_loss_weight_of_none(folder, weights, tool, monkeypatch):
+    (folder / "none.prototxt").write_text((folder / "net.prototxt").read_text().replace("loss_weight: 1e-4", ""))
+    words = [folder / "im0.png", "--model", folder / "none.prototxt", "--weights", weights, "--output", folder / "out"]
+    with pytest.raises(ValueError, match="layer 'crf' has the loss_weight 0.*--loss_weight replaces it"):
+        run(tool, monkeypatch, *words)
+    run(tool, monkeypatch, *words, "--loss_weight", 1e-4)
+    assert (folder / "out" / "im0_gradient.png").is_file()
 
 
 # Figures
@@ -232,12 +247,26 @@ def result_of(tool, height=120, width=160, name="example", label=None):
     scores[0, :, width // 2 :] += 3
     photo = np.ascontiguousarray(np.clip(image.transpose(1, 2, 0) + 120, 0, 255).astype(np.uint8))
     probabilities = softmax(scores).astype(np.float32)
-    settings = {"bi_xy_std": 30.0, "bi_rgb_std": 15.0, "loss_weight": 1e-6, "exact_gradient": False, "threads": 1}
+    settings = {
+        "bi_xy_std": 30.0,
+        "bi_rgb_std": 15.0,
+        "loss_weight": 1e-6,
+        "exact_gradient": False,
+        "threads": 1,
+        "runs": 3,
+    }
     found = densecrf_gradients(image, probabilities, 30, 15, 1e-6)
     names = ["background", "dog", "diningtable", "pottedplant"]
     return tool.figures.Result(
         name, photo, label, probabilities, found.score, found.probability, found.value, names, settings, "made up"
     )
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 def axes_of(figure):
@@ -350,6 +379,53 @@ def test_edges_are_where_the_photo_changes(tool):
     edges[:, 38:42] = False
     assert not edges.any()
     assert not tool.figures.image_edges(np.full((20, 20, 3), 99, np.uint8)).any()
+
+
+@pytest.mark.parametrize("pixels", [40, 300, 2000])
+def test_edges_are_seen_whatever_the_size_of_the_photo(tool, pixels):
+    result = result_of(tool, 40, 60)
+    grown = np.ones((1, pixels // 20, pixels // 20))
+    photo = np.full((2 * pixels // 3, pixels, 3), 60, np.uint8)
+    photo[:, pixels // 2 :] = 200
+    arrays = {name: np.kron(getattr(result, name)[:, :14, :19], grown) for name in ("probabilities", "score")}
+    figure = tool.figures.draw_result(result._replace(photo=photo, probability=arrays["score"], **arrays), [0])
+    figure.canvas.draw()
+    axes = axes_of(figure)["probability gradient 0"][0]
+    values, overlay = axes.images
+    assert overlay.get_extent() == values.get_extent()
+    box = axes.get_window_extent()
+    rows, columns = overlay.get_array().shape[:2]
+    assert rows <= round(box.height) and columns <= round(box.width)  # so no line is thinner than a pixel
+    lines = overlay.get_array()[..., 3] > 0
+    middle = slice(int(0.45 * columns), int(0.55 * columns))
+    assert lines[:, middle].any(axis=1).mean() > 0.9
+    lines[:, middle] = False
+    assert not lines.any()
+
+
+def test_labels_of_a_large_photo_are_drawn_at_the_size_of_the_panel(tool):
+    result = result_of(tool, 600, 900)
+    label = np.full((600, 900), 255, np.uint8)
+    label[300, 100:800] = 2
+    caption, picture, named = tool.figures.label_panel(result._replace(label=label), (300, 200))
+    assert caption == "the labels given" and picture.shape == (200, 300, 3) and (named[99:102, 100] == 2).all()
+    assert (picture[100, 100] == tool.voc.palette()[2]).all()
+    caption, picture, named = tool.figures.label_panel(result, (300, 200))
+    assert caption == "class of highest probability" and named.shape == (200, 300)
+
+
+def test_bars_above_narrow_panels_are_wide(tool):
+    figure = tool.figures.draw_result(result_of(tool, 160, 30), [0, 2])
+    figure.canvas.draw()
+    for bar in axes_of(figure)["bar"]:
+        boxes = [tick.get_window_extent() for tick in bar.get_xticklabels()]
+        assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
+
+
+def test_numbers(tool):
+    values = [0, 0.5, 0.00123, 0.000123, -123.4, 2427.3, -5e6, 999.9]
+    expected = ["0", "0.5", "0.00123", "1.23e\u221204", "\u2212123", "2.43e+03", "\u22125.00e+06", "1.00e+03"]
+    assert [tool.figures.number(value) for value in values] == expected
 
 
 def test_soften(tool):
@@ -474,6 +550,10 @@ def test_sweep(folder, tool, monkeypatch, capsys):
             "scores.npy holds no probabilities.*Scores need a softmax first",
         ),
         (["im0.png", "--probabilities", "flat.npy"], r"must hold floating-point probabilities .K, H, W., found"),
+        (["im0.png", "--probabilities", "empty.npy"], r"must hold floating-point probabilities .*found.*.3, 0, 0."),
+        (["im0.png", "--probabilities", "last.npy"], "Its classes are in the last axis, expected in the first"),
+        (["im0.png", "--probabilities", "nan.npy"], "nan.npy holds 1 NaN and 0 infinite values"),
+        (["im0.png", "--probabilities", "cut.npz"], "cannot read probabilities from cut.npz"),
         (["im0.png", "--probabilities", "im0.png"], "cannot read probabilities from im0.png"),
         (["im0.png", "--probabilities", "arrays", "--names", "a"], "--names: expected 4 names, found 1"),
         (["im0.png", "--model", "net.prototxt"], "--model and --weights belong together"),
@@ -484,7 +564,10 @@ def test_sweep(folder, tool, monkeypatch, capsys):
         (["--sweep", "--bi_xy_std", "1,2,3,4,5,6,7"], "at most 6 values"),
         (["--confidence", "0"], "--confidence must be above 0"),
         (["--mean", "1,2"], "expected 1 or 3 values"),
-        (["--width", "100"], "--width must be >= 900"),
+        (["--blur", "1e6"], "--blur must be from 0 to 500, found 1e.06"),
+        (["--loss_weight", "0"], "--loss_weight must be above 0, found 0"),
+        (["--mean", "nan"], "expected 1 or 3 values"),
+        (["--width", "100"], "--width must be from 900 to 4000"),
     ],
 )
 def test_mistakes_are_told(folder, tool, monkeypatch, capsys, words, message):
@@ -493,6 +576,13 @@ def test_mistakes_are_told(folder, tool, monkeypatch, capsys, words, message):
     monkeypatch.chdir(folder)
     np.save("scores.npy", 3 * np.load("arrays/im0.npy"))
     np.save("flat.npy", np.zeros((37, 41)))
+    np.save("empty.npy", np.zeros((3, 0, 0)))
+    probabilities = np.load("arrays/im0.npy")
+    np.save("last.npy", probabilities.transpose(1, 2, 0))
+    np.savez("cut.npz", probabilities)
+    (folder / "cut.npz").write_bytes((folder / "cut.npz").read_bytes()[:500])
+    probabilities[1, 2, 3] = np.nan
+    np.save("nan.npy", probabilities)
     with pytest.raises((ValueError, SystemExit)) as error:
         run(tool, monkeypatch, *words)
     assert re.search(message, f"{error.value} {capsys.readouterr().err}")
@@ -513,6 +603,13 @@ def test_missing_matplotlib_is_told(folder, tool):
     (folder / "matplotlib.py").write_text("raise ImportError('not here')")
     done = command(TOOL, "--labels", folder / "labels", env={"PYTHONPATH": str(folder), "PATH": ""})
     assert done.returncode == 1 and "pip install 'rloss_caffe[pictures]' brings it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_scikit_image_is_told(folder, tool):
+    (folder / "skimage.py").write_text("raise ImportError('not here')")
+    done = command(TOOL, "rocket", env={"PYTHONPATH": str(folder), "PATH": ""})
+    assert done.returncode == 1 and "the photo rocket is from scikit-image" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -19,11 +19,13 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
+from rloss_caffe.plotting import import_pyplot
 from rloss_caffe.training_log import read_log, read_logs
 
 # Colour-blind-safe (Okabe and Ito), strongest first; yellow is too pale for lines.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 DASHES = ["-", (0, (6, 2)), (0, (2, 2))]  # all colours again with each of them
+STRIPES = (0, (4, 4))  # over a curve that another run has too, such as a common first phase: both colours show
 ACCURACY_TITLES = {
     "pixel_accuracy": "pixel accuracy",
     "mean_recall": "mean recall of classes",
@@ -197,7 +199,7 @@ def panels(runs):
 
 def draw(runs, window=None, kind="median"):
     """The figure: a matplotlib Figure with one axes a panel."""
-    pyplot = import_pyplot()
+    pyplot = import_pyplot("; --csv works without it")
     from matplotlib.lines import Line2D
 
     plan = panels(runs)
@@ -244,6 +246,7 @@ def spans_decades(runs):
 
 def draw_panel(axes, runs, columns, factor, window, kind, styles):
     """All runs' curves in one panel; `styles` collects the legend's entries for what was drawn."""
+    drawn = []
     for run, (colour, dash) in zip(runs, looks()):
         starts = {}  # a phase that was stopped before its first line starts where the next one does
         for number, (log, offset) in enumerate(run.phases[1:], 2):
@@ -257,7 +260,9 @@ def draw_panel(axes, runs, columns, factor, window, kind, styles):
                     x = [iteration + offset for iteration in iterations]
                     y = [factor * value for value in values]
                     is_test = column.startswith("test")
-                    draw_curve(axes, x, y, colour, dash, is_test, window, kind, styles)
+                    look = STRIPES if (x, y) in drawn else dash
+                    drawn.append((x, y))
+                    draw_curve(axes, x, y, colour, look, is_test, window, kind, styles)
 
 
 def draw_curve(axes, x, y, colour, dash, is_test, window, kind, styles):
@@ -296,20 +301,6 @@ def mark_phase(axes, numbers, x, colour):
         fontsize=8,
         color=colour,
     )
-
-
-def import_pyplot():
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            f"pictures are drawn with matplotlib, and importing it failed: {error}; "
-            "pip install 'rloss_caffe[pictures]' brings it. --csv works without it"
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
 
 
 if __name__ == "__main__":

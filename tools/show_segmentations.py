@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import textwrap
+import warnings
 from collections import namedtuple
 from pathlib import Path
 
@@ -27,12 +28,13 @@ from rloss_caffe import voc
 from rloss_caffe.confusion import ConfusionMatrix
 from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.reading import read_label
+from rloss_caffe.overlays import draw_scribbles, shrink_scribbles
+from rloss_caffe.plotting import import_pyplot
 
 DPI = 100
 MARGIN, GAP, GROUP_GAP = 14, 8, 30  # pixels of the sheet
 HEAD, HEADING, LINE = 62, 22, 15
 TALLEST = 1.0  # of a panel: its height by its width; taller pictures become narrower instead
-RIM = 235
 
 # name, and a folder of label PNGs, or a net and its weights
 Source = namedtuple("Source", "name folder net weights")
@@ -137,16 +139,13 @@ def numbers(text):
 
 def segment(source, entries, folder, arguments):
     """Write a net's label maps of all images, as palette PNGs."""
-    import caffe
     from PIL import Image
 
+    from rloss_caffe.runner import devices
     from rloss_caffe.segmenter import Segmenter
 
-    if arguments.gpu is None:
-        caffe.set_mode_cpu()
-    else:
-        caffe.set_device(arguments.gpu)
-        caffe.set_mode_gpu()
+    (device,) = [None] if arguments.gpu is None else devices.gpu_ids(str(arguments.gpu))
+    devices.use(device)
     segmenter = Segmenter(source.net, source.weights, arguments.score, arguments.mean)
     folder.mkdir(parents=True, exist_ok=True)
     for entry in with_progress(entries, source.name):
@@ -262,7 +261,8 @@ def draw(shown, folders, items, by, arguments):
     figure = pyplot.figure(figsize=(arguments.width / DPI, height / DPI), dpi=DPI)
     sheet = _Sheet(figure, arguments.width, height)
     sheet.write(MARGIN, 12, title(shown, items, shorten(list(folders)[by], arguments.width / 40), arguments.order), 11)
-    sheet.write(MARGIN, 34, "IoU in %: mean over the classes in the image's own label map; 255 does not count", 9)
+    bold = "; bold: the best" if len(folders) > 1 else ""
+    sheet.write(MARGIN, 34, f"IoU in %: mean over the classes in the image's label map, without 255{bold}", 9)
     stride = len(headings) * (width + GAP) - GAP + GROUP_GAP
     for group in range(columns):
         for index, heading in enumerate(headings):
@@ -348,7 +348,13 @@ def cell(item, folders, width, arguments, occurring):
             scribbles = read_label(path)
             drawn = scribbles != voc.IGNORE
             occurring.update(np.unique(scribbles[drawn]).tolist())
-            panels.append([draw_scribbles(photo, scribbles), [f"{100 * drawn.mean():.1f} % of pixels"], False])
+            panels.append(
+                [
+                    draw_scribbles(photo, shrink_scribbles(scribbles, photo.shape[:2])),
+                    [f"{100 * drawn.mean():.1f} % of pixels"],
+                    False,
+                ]
+            )
         else:
             panels.append([photo, ["no scribble"], False])
     for index, folder in enumerate(folders.values()):
@@ -370,32 +376,6 @@ def colour(label):
     picture[ignored] = 255
     picture[ignored & ((x + y) % 8 < 2)] = 140
     return picture
-
-
-def draw_scribbles(photo, scribbles):
-    """Scribbles in the palette on a photo of another size, 3 pixels wide at least, with a light rim."""
-    height, width = photo.shape[:2]
-    y, x = np.nonzero(scribbles != voc.IGNORE)
-    labels = np.full((height, width), voc.IGNORE, np.uint8)
-    labels[y * height // scribbles.shape[0], x * width // scribbles.shape[1]] = scribbles[y, x]
-    labels = thicken(labels)
-    picture = photo.copy()
-    picture[thicken(labels) != voc.IGNORE] = RIM
-    drawn = labels != voc.IGNORE
-    picture[drawn] = voc.palette()[labels[drawn]]
-    return picture
-
-
-def thicken(labels):
-    """Every stroke one pixel wider on each side."""
-    height, width = labels.shape
-    padded = np.pad(labels, 1, constant_values=voc.IGNORE)
-    result = labels.copy()
-    for y in range(3):
-        for x in range(3):
-            other = padded[y : y + height, x : x + width]
-            result = np.where(result == voc.IGNORE, other, result)
-    return result
 
 
 def caption(confusion, classes, room):
@@ -453,21 +433,8 @@ def shorten(text, room):
     return text if len(text) <= room else f"{text[: room // 2 - 1]}\u2026{text[-(room - room // 2) :]}"
 
 
-def import_pyplot():
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ImportError(
-            f"the sheet is drawn with matplotlib, and importing it failed: {error}; "
-            "pip install 'rloss_caffe[pictures]' brings it"
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
 if __name__ == "__main__":
+    warnings.formatwarning = lambda message, *_: f"show_segmentations: warning: {message}\n"
     try:
         main()
     except (ImportError, OSError, ValueError, RuntimeError) as error:
