@@ -5,8 +5,17 @@ import tempfile
 
 from google.protobuf import text_format
 
-from rloss_caffe.dialect.convert import DialectError, convert_text, find_net, is_net, read_solver, read_text
-from rloss_caffe.dialect.text import PLACEHOLDER, fields, line_of
+from rloss_caffe.dialect.convert import (
+    DialectError,
+    check_filled_in,
+    convert_text,
+    find_net,
+    is_net,
+    read_solver,
+    read_text,
+)
+from rloss_caffe.dialect.text import fields, line_of
+from rloss_caffe.dialect.weights import load_weights
 
 __all__ = ["Net", "get_solver"]
 
@@ -28,16 +37,22 @@ def Net(path, *arguments, **keywords):
     ------
     DialectError
         Caffe could not read the net, or does not know a layer's type, in which cases it would end the process.
+    ValueError
+        So it would here: the weights cannot be read, or do not fit.
     """
     import caffe
 
     path = os.fspath(path)
-    for other in [*arguments, keywords.get("weights")]:
-        if isinstance(other, (str, os.PathLike)) and not os.path.isfile(other):
-            raise DialectError(f"no such file: {other}")
-    arguments = [os.fspath(value) if isinstance(value, os.PathLike) else value for value in arguments]
+    given = [value for value in (*arguments, keywords.pop("weights", None)) if isinstance(value, (str, os.PathLike))]
+    for weights in given:
+        if not os.path.isfile(weights):
+            raise DialectError(f"no such file: {weights}")
+    arguments = [value for value in arguments if not isinstance(value, (str, os.PathLike))]
     with tempfile.TemporaryDirectory() as folder:
-        return caffe.Net(_stock_net(path, folder), *arguments, **keywords)
+        net = caffe.Net(_stock_net(path, folder), *arguments, **keywords)
+    for weights in given:
+        load_weights(net, os.fspath(weights))
+    return net
 
 
 def get_solver(path, level=0, stages=()):
@@ -59,7 +74,6 @@ def get_solver(path, level=0, stages=()):
 
     path = os.fspath(path)
     solver = read_solver(path)
-    _check_placeholders(text_format.MessageToString(solver), path)
     if not solver.snapshot_prefix:  # Caffe's default is the solver's own name, not that of our copy
         solver.snapshot_prefix = os.path.splitext(path)[0]
     elif os.path.isdir(solver.snapshot_prefix):
@@ -86,7 +100,7 @@ def _stock_net(path, folder):
     if not is_net(original):
         raise DialectError(f"{path}: expected a net, found a solver or nothing")
     text = convert_text(original, path)
-    _check_placeholders(text, path)
+    check_filled_in(text, path)
     _check_types(original, text, path)
     if text == original:
         return path
@@ -94,13 +108,6 @@ def _stock_net(path, folder):
     with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         file.write(text)
     return stock
-
-
-def _check_placeholders(text, path):
-    without_comments = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    found = sorted(set(PLACEHOLDER.findall(without_comments)))
-    if found:
-        raise DialectError(f"{path}: {', '.join(found)} must be filled in first")
 
 
 def _check_types(original, text, path):
