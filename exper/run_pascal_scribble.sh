@@ -22,7 +22,8 @@
 #   OUTPUT                    gets model/ log/ config/; default exper/$EXP
 #   MAX_ITER, MAX_ITER2       iterations of phase one and two, to shorten a run; default: the solvers'
 #   BATCH_SIZE, CROP_SIZE     of training, TEST_CROP_SIZE of testing, TEST_ITER images to score, SNAPSHOT interval,
-#   SEED                      random_seed, and BI_XY_STD, BI_RGB_STD the loss's bandwidths; default: what the prototxts say, and all images of the list
+#   SEED                      random_seed, and BI_XY_STD, BI_RGB_STD the loss's bandwidths; default: what the prototxts
+#                             say, and all images of the list
 #   CAFFE_BIN                 a caffe program built with Python layers; default: rloss-caffe, which needs pycaffe only
 #
 # example: DATA_ROOT=/data/VOC2012 exper/run_pascal_scribble.sh NET_ID=deeplab_vgg16 DEV_ID=0
@@ -188,6 +189,15 @@ latest() {
         | cut -d ' ' -f 2-
 }
 
+# failed WHAT: after an interrupt that is no failure
+failed() {
+    if [ -n "$interrupted" ]; then
+        say "$1 was stopped before its end; the same command goes on"
+        exit 130
+    fi
+    die "$1 failed; see $log"
+}
+
 max_iter() { sed -n 's/^max_iter: *//p' "$CONFIG/$1_$TRAIN_SET.prototxt"; }
 
 # train PHASE SOLVER WEIGHTS ITERATIONS
@@ -215,10 +225,10 @@ train() {
         [ -f "$weights" ] || missing_weights "$weights"
         set -- "$@" "--weights=$weights"
     fi
-    logged "$phase" caffe "$@" ${gpu:+"$gpu"} || die "$phase failed; see $log"
+    logged "$phase" caffe "$@" ${gpu:+"$gpu"} || failed "$phase"
     if [ ! -f "$final" ]; then
-        say "$phase was stopped before its end; the same command goes on"
-        exit 130
+        interrupted=1
+        failed "$phase"
     fi
     [ -z "$interrupted" ] || exit 130
 }
@@ -277,7 +287,7 @@ if [ "${RUN_TEST:-1}" = 1 ]; then
         set -- test "--model=$CONFIG/test_$TEST_SET.prototxt" "--weights=$weights" ${gpu:+"$gpu"} \
             "--iterations=${TEST_ITER:-$(grep -c '[^[:space:]]' "$LIST_DIR/$TEST_SET.txt")}"
         [ -n "${CAFFE_BIN:-}" ] || set -- "$@" "--json=$LOG/${phase}_$TEST_SET.json"
-        logged "test_$phase" caffe "$@" || die "the test failed; see $log"
+        logged "test_$phase" caffe "$@" || failed "the test"
         [ -z "$interrupted" ] || exit 130
     done
     [ -n "$scored" ] || die "no weights to score in $MODEL; train first"

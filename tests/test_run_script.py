@@ -78,8 +78,8 @@ def test_both_phases_and_the_test(environment):
     assert "train is done" in again and "trainwithdensecrfloss is done" in again and "Iteration" not in again
 
 
-def test_interrupted_and_resumed(environment):
-    arguments = ["MAX_ITER=200", "RUN_TRAINWITHDENSECRFLOSS=0", "RUN_TEST=0"]
+def interrupt(environment, arguments, pattern):
+    """Run, press Ctrl-C half a second after a line with the pattern; the log, and the exit status."""
     process = subprocess.Popen(
         [SCRIPT, *arguments],
         env=environment,
@@ -92,13 +92,18 @@ def test_interrupted_and_resumed(environment):
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if "Iteration 0" in line and "loss" in line:
+        if re.search(pattern, line):
             time.sleep(0.5)
             os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
             break
     lines += process.stdout.readlines()
-    log = "".join(lines)
-    assert process.wait() == 130, log[-2000:]
+    return "".join(lines), process.wait()
+
+
+def test_interrupted_and_resumed(environment):
+    arguments = ["MAX_ITER=200", "RUN_TRAINWITHDENSECRFLOSS=0", "RUN_TEST=0"]
+    log, status = interrupt(environment, arguments, "Iteration 0.*loss")
+    assert status == 130, log[-2000:]
     assert "stopped before its end; the same command goes on" in log
     models = f"{environment['OUTPUT']}/model/deeplab_squeezenet"
     (state,) = [name for name in os.listdir(models) if name.endswith(".solverstate")]
@@ -107,6 +112,15 @@ def test_interrupted_and_resumed(environment):
     log = run(environment, *arguments, f"MAX_ITER={done + 2}")
     assert f"train goes on from {models}/{state}" in log
     assert os.path.exists(f"{models}/train_iter_{done + 2}.caffemodel")
+
+
+def test_an_interrupt_is_no_failure_whenever_it_comes(environment):
+    arguments = ["MAX_ITER=1", "RUN_TRAINWITHDENSECRFLOSS=0"]
+    for pattern, phase in {"log: .*train_2": "train", "Batch 0": "the test"}.items():
+        log, status = interrupt(environment, [*arguments, "TEST_ITER=100000"], pattern)
+        assert status == 130, log[-2000:]
+        assert f"{phase} was stopped before its end" in log and "failed" not in log
+        run(environment, *arguments, "RUN_TEST=0")
 
 
 def test_the_original_network(environment):
