@@ -183,10 +183,10 @@ logged() {
     return "$(cat "$LOG/status")"
 }
 
-# latest PREFIX: the last solverstate of a phase, empty if there is none
+# latest PREFIX MAX_ITER: the last solverstate of a phase that is not beyond its end, empty if there is none
 latest() {
-    find "$MODEL" -name "$1_iter_*.solverstate" | sed 's/.*_iter_\([0-9]*\)\.solverstate$/\1 &/' | sort -n | tail -n 1 \
-        | cut -d ' ' -f 2-
+    find "$MODEL" -name "$1_iter_*.solverstate" | sed 's/.*_iter_\([0-9]*\)\.solverstate$/\1 &/' \
+        | awk -v end="$2" '$1 <= end' | sort -n | tail -n 1 | cut -d ' ' -f 2-
 }
 
 # failed WHAT: after an interrupt that is no failure
@@ -216,7 +216,7 @@ train() {
         say "$phase is done: $final (remove it to train anew)"
         return 0
     fi
-    state=$(latest "$phase")
+    state=$(latest "$phase" "$(max_iter "$solver")")
     set -- train "--solver=$CONFIG/${solver}_$TRAIN_SET.prototxt"
     if [ -n "$state" ]; then
         say "$phase goes on from $state"
