@@ -392,6 +392,24 @@ def test_solver(root, monkeypatch):
     assert (root / "solver_iter_3.caffemodel").exists()  # Caffe's default prefix
 
 
+@pytest.mark.skipif(
+    "weights" not in caffe_pb2.SolverParameter.DESCRIPTOR.fields_by_name, reason="this Caffe's solvers name no weights"
+)
+def test_weights_of_a_solver(root):
+    net = rloss_caffe.Net(str(root / "fork.prototxt"), caffe.TRAIN)
+    paths = [str(root / "zero.caffemodel"), str(root / "one.caffemodel")]
+    for value, path in enumerate(paths):
+        net.params["score"][1].data[...] = value
+        net.save(path)
+    (root / "s.prototxt").write_text(SOLVER + f'train_net: "fork.prototxt" weights: "{paths[0]}, {paths[1]}"')
+    solver = rloss_caffe.get_solver(root / "s.prototxt")
+    for blob, expected in zip(solver.net.params["score"], net.params["score"]):
+        assert np.array_equal(blob.data, expected.data)
+    os.unlink(paths[1])
+    with pytest.raises(DialectError, match="no such file: .*one.caffemodel"):
+        rloss_caffe.get_solver(root / "s.prototxt")
+
+
 def test_what_would_end_the_process_is_an_error(root):
     unknown = "x.prototxt:2: layer 'x' has type 'Nonsense', which this Caffe does not know"
     cases = {

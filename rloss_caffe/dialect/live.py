@@ -44,9 +44,7 @@ def Net(path, *arguments, **keywords):
 
     path = os.fspath(path)
     given = [value for value in (*arguments, keywords.pop("weights", None)) if isinstance(value, (str, os.PathLike))]
-    for weights in given:
-        if not os.path.isfile(weights):
-            raise DialectError(f"no such file: {weights}")
+    _check_files(given)
     arguments = [value for value in arguments if not isinstance(value, (str, os.PathLike))]
     with tempfile.TemporaryDirectory() as folder:
         net = caffe.Net(_stock_net(path, folder), *arguments, **keywords)
@@ -67,7 +65,7 @@ def get_solver(path, level=0, stages=()):
 
     Raises
     ------
-    DialectError
+    DialectError, ValueError
         As for `Net`; or a net is missing.
     """
     import caffe
@@ -82,6 +80,7 @@ def get_solver(path, level=0, stages=()):
     if level:
         solver.train_state.level = level
     solver.train_state.stage.extend(stages)
+    weights = _take_weights(solver)
     with tempfile.TemporaryDirectory() as folder:
         for field in ("net", "train_net"):
             if solver.HasField(field):
@@ -91,7 +90,27 @@ def get_solver(path, level=0, stages=()):
         stock = os.path.join(folder, os.path.basename(path))
         with open(stock, "w", encoding="utf-8") as file:
             file.write(text_format.MessageToString(solver))
-        return caffe.get_solver(stock)
+        result = caffe.get_solver(stock)
+    for net in [result.net, *result.test_nets]:
+        for name in weights:
+            load_weights(net, name)
+    return result
+
+
+def _take_weights(solver):
+    """The weights that a solver names, taken out of it: `load_weights` does not end the process."""
+    if "weights" not in solver.DESCRIPTOR.fields_by_name:  # older than Caffe 1.0's last changes
+        return []
+    weights = [path.strip() for names in solver.weights for path in names.split(",")]
+    _check_files(weights)
+    solver.ClearField("weights")
+    return weights
+
+
+def _check_files(paths):
+    for path in paths:
+        if not os.path.isfile(path):
+            raise DialectError(f"no such file: {path}")
 
 
 def _stock_net(path, folder):
