@@ -77,6 +77,12 @@ for path in "${WEIGHTS:-none}" "${WEIGHTS2:-none}"; do
 done
 [ "${WEIGHTS:-none}" = none ] || WEIGHTS=$(absolute "$WEIGHTS")
 [ "${WEIGHTS2:-none}" = none ] || WEIGHTS2=$(absolute "$WEIGHTS2")
+if [ -n "${CAFFE_BIN:-}" ]; then
+    command -v "$CAFFE_BIN" >/dev/null || die "no program $CAFFE_BIN (CAFFE_BIN)"
+    case $CAFFE_BIN in
+        */*) CAFFE_BIN=$(absolute "$CAFFE_BIN") ;;
+    esac
+fi
 [ -z "${LIST_DIR:-}" ] || LIST_DIR=$(absolute "$LIST_DIR")
 [ -z "${OUTPUT:-}" ] || { mkdir -p "$OUTPUT" && OUTPUT=$(absolute "$OUTPUT"); }
 
@@ -179,7 +185,7 @@ logged() {
         trap : INT HUP # this subshell lives to tell the status
         # shellcheck disable=SC2015 # 'echo 0' does not fail
         "$@" 2>&1 && echo 0 >"$LOG/status" || echo $? >"$LOG/status"
-    } | tee -i "$log"
+    } | tee -ai "$log"
     return "$(cat "$LOG/status")"
 }
 
@@ -222,7 +228,7 @@ train() {
         say "$phase goes on from $state"
         set -- "$@" "--snapshot=$state"
     elif [ "$weights" != none ]; then
-        [ -f "$weights" ] || missing_weights "$weights"
+        [ -f "$weights" ] || missing_weights "$weights" "$phase"
         set -- "$@" "--weights=$weights"
     fi
     logged "$phase" caffe "$@" ${gpu:+"$gpu"} || failed "$phase"
@@ -233,7 +239,10 @@ train() {
     [ -z "$interrupted" ] || exit 130
 }
 
+# missing_weights PATH PHASE
 missing_weights() {
+    variable=WEIGHTS
+    [ "$2" = train ] || variable=WEIGHTS2
     case $1 in
         */vgg16_20M.caffemodel) source="VGG-16 of DeepLab-LargeFOV (20 M parameters, ImageNet), from the page of DeepLab's \
 authors, where it is called init.caffemodel, or with the original of this project (meng-tang/rloss)" ;;
@@ -241,9 +250,9 @@ authors, where it is called init.caffemodel, or with the original of this projec
 authors (DeepLab v2, init.caffemodel)" ;;
         */squeezenet_v1.0.caffemodel) source="SqueezeNet v1.0, from its authors' repository (forresti/SqueezeNet, \
 SqueezeNet_v1.0)" ;;
-        *) source="the phase before; run it first, or set WEIGHTS2" ;;
+        *) source="the result of the phase before; run it first, or set WEIGHTS2" ;;
     esac
-    die "weights are missing: $1; they are $source. WEIGHTS=none starts from nothing, to try things out"
+    die "weights are missing: $1; they are $source. $variable=none starts from nothing, to try things out"
 }
 
 case $NET_ID in

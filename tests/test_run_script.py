@@ -153,7 +153,11 @@ def test_errors(environment, tmp_path):
         "deeplab_squeezenet": "SqueezeNet v1.0, from its authors",
     }.items():
         log = run(environment, "WEIGHTS=", f"NET_ID={network}", status=1)
-        assert "weights are missing" in log and words in log
+        assert "weights are missing" in log and words in log and ". WEIGHTS=none" in log
+    log = run(environment, "NET_ID=deeplab_msc_largeFOV", "WEIGHTS=", status=1)
+    assert "deeplab_largeFOV/trainwithdensecrfloss_iter_9000.caffemodel; they are the result of the phase" in log
+    assert ". WEIGHTS2=none" in log
+    assert "no program /nowhere/caffe (CAFFE_BIN)" in run(environment, "CAFFE_BIN=/nowhere/caffe", status=1)
 
 
 def test_a_caffe_program(environment, tmp_path):
@@ -163,6 +167,7 @@ def test_a_caffe_program(environment, tmp_path):
         f'#!/bin/sh\necho "PYTHONPATH=$PYTHONPATH $*" >&2\nexec "{sys.executable}" -m rloss_caffe "$@"\n'
     )
     program.chmod(0o755)
-    log = run(environment, f"CAFFE_BIN={program}", "RUN_TRAINWITHDENSECRFLOSS=0", "MAX_ITER=1")
+    relative = os.path.relpath(program)  # seen from where the script is called
+    log = run(environment, f"CAFFE_BIN={relative}", "RUN_TRAINWITHDENSECRFLOSS=0", "MAX_ITER=1")
     calls = re.findall(rf"PYTHONPATH={re.escape(str(ROOT))}\S* (\w+) --(\w+)", log)
     assert calls == [("train", "solver"), ("test", "model")] and "--json" not in log
