@@ -429,6 +429,10 @@ def test_what_would_end_the_process_is_an_error(root):
     (root / "s.prototxt").write_text(SOLVER + 'train_net: "none.prototxt"')
     with pytest.raises(DialectError, match="cannot read none.prototxt"):
         rloss_caffe.get_solver(str(root / "s.prototxt"))
+    for field in ("net_param", "train_net_param", "test_net_param"):
+        (root / "s.prototxt").write_text(SOLVER + field + ' { layer { name: "x" type: "Nonsense" } }')
+        with pytest.raises(DialectError, match="s.prototxt: layer 'x' has type 'Nonsense'"):
+            rloss_caffe.get_solver(root / "s.prototxt")
     with pytest.raises(DialectError, match="expected a solver, found a net"):
         rloss_caffe.get_solver(str(root / "fork.prototxt"))
 

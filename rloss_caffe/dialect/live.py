@@ -80,6 +80,8 @@ def get_solver(path, level=0, stages=()):
     if level:
         solver.train_state.level = level
     solver.train_state.stage.extend(stages)
+    for net in (solver.net_param, solver.train_net_param, *solver.test_net_param):
+        _check_types(net.layer, path)
     weights = _take_weights(solver)
     with tempfile.TemporaryDirectory() as folder:
         for field in ("net", "train_net"):
@@ -115,12 +117,16 @@ def _check_files(paths):
 
 def _stock_net(path, folder):
     """The path of a stock net: the file itself, or a converted copy in `folder`."""
+    from caffe.proto import caffe_pb2
+
     original = read_text(path)
     if not is_net(original):
         raise DialectError(f"{path}: expected a net, found a solver or nothing")
     text = convert_text(original, path)
     check_filled_in(text, path)
-    _check_types(original, text, path)
+    starts = [field.start for field in fields(original) if field.name == "layer"]
+    layers = text_format.Parse(text, caffe_pb2.NetParameter()).layer
+    _check_types(layers, path, [line_of(original, start) for start in starts])
     if text == original:
         return path
     handle, stock = tempfile.mkstemp(dir=folder, prefix="net_", suffix=".prototxt")
@@ -129,16 +135,14 @@ def _stock_net(path, folder):
     return stock
 
 
-def _check_types(original, text, path):
+def _check_types(layers, path, lines=()):
+    """Refuse layers that the installed Caffe does not know; their lines, if there is one for each, are told."""
     import caffe
-    from caffe.proto import caffe_pb2
 
     known = set(caffe.layer_type_list())
-    layers = text_format.Parse(text, caffe_pb2.NetParameter()).layer
-    places = [field for field in fields(original) if field.name == "layer"]
     for index, layer in enumerate(layers):
         if layer.type not in known:
-            line = f":{line_of(original, places[index].start)}" if len(places) == len(layers) else ""
+            line = f":{lines[index]}" if len(lines) == len(layers) else ""
             raise DialectError(
                 f"{path}{line}: layer {layer.name!r} has type {layer.type!r}, which this Caffe does not know"
             )
