@@ -55,7 +55,7 @@ class LossNet:
     def __init__(self, net, weights, layer=None, mean=None):
         import caffe
 
-        from rloss_caffe.dialect import read_net
+        from rloss_caffe.dialect import load_weights, read_net
 
         net, weights = os.fspath(net), os.fspath(weights)
         for path in (net, weights):
@@ -74,7 +74,7 @@ class LossNet:
             file.flush()
             self._net = caffe.Net(file.name, caffe.TEST)
         surgery.check_weights(net, weights, list(self._net.params))
-        self._net.copy_from(weights)
+        load_weights(self._net, weights)
 
     def _read_loss(self, path, layer):
         from rloss_caffe.layers import DenseCRFLoss

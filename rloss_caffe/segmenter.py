@@ -46,7 +46,7 @@ class Segmenter:
     def __init__(self, net, weights, score=None, mean=None):
         import caffe
 
-        from rloss_caffe.dialect import read_net
+        from rloss_caffe.dialect import load_weights, read_net
 
         net, weights = os.fspath(net), os.fspath(weights)
         for path in (net, weights):
@@ -63,7 +63,7 @@ class Segmenter:
             file.flush()
             self._net = caffe.Net(file.name, caffe.TEST)
         surgery.check_weights(net, weights, list(self._net.params))
-        self._net.copy_from(weights)
+        load_weights(self._net, weights)
 
     def predict(self, image):
         """The label map of an image file: array (H, W), uint8.

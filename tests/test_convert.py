@@ -510,7 +510,7 @@ def test_weights_written_by_the_fork_load(root, kinds):
 def test_weights_that_would_end_the_process_are_an_error(root):
     path = root / "bad.caffemodel"
     path.write_bytes(b"\xff\xff no weights")
-    with pytest.raises(ValueError, match="bad.caffemodel is not what it should be, a binary NetParameter"):
+    with pytest.raises(ValueError, match="bad.caffemodel is no binary NetParameter"):
         rloss_caffe.Net(str(root / "fork.prototxt"), caffe.TRAIN, weights=str(path))
     layer = caffe_pb2.LayerParameter(name="score")
     layer.blobs.add(data=[1]).shape.dim.append(1)

@@ -211,8 +211,8 @@ def test_train_errors(folder):
     (folder / "template.prototxt").write_text(text.replace("max_iter: 10", "max_iter: ${MAX_ITER}"))
     assert "template.prototxt: ${MAX_ITER} must be filled in first" in error("--solver=template.prototxt")
     (folder / "bad.caffemodel").write_bytes(b"\xff\xff no weights")
-    assert "bad.caffemodel is not what it should be" in error("--solver=solver.prototxt", "--weights=bad.caffemodel")
-    assert "bad.caffemodel is not what it should be" in error("--solver=solver.prototxt", "--snapshot=bad.caffemodel")
+    assert "bad.caffemodel is no binary" in error("--solver=solver.prototxt", "--weights=bad.caffemodel")
+    assert "bad.caffemodel is no binary" in error("--solver=solver.prototxt", "--snapshot=bad.caffemodel")
     if "1.0.0" in caffe.__version__:
         assert "this Caffe is CPU-only or finds no GPU 0" in error("--solver=solver.prototxt", "--gpu=0")
     assert "expected ids such as 0 or 0,1, or 'all', found 'x'" in error("--solver=solver.prototxt", "--gpu=x")

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 
 from rloss_caffe.dialect.schema import weights_message
 
-__all__ = ["check_solverstate", "load_weights"]
+__all__ = ["check_solverstate", "load_weights", "read_weights"]
 
 
 def load_weights(net, path, warn=warnings.warn):
@@ -29,7 +29,7 @@ def load_weights(net, path, warn=warnings.warn):
     if path.endswith(".h5"):
         net.copy_from(path)
         return
-    message, is_stock = _read_weights(path)
+    message, is_stock = read_weights(path)
     if not _check(net, message, path):
         warn(f"No layer of the net has weights in {path}: nothing was loaded from it.")
     if is_stock:
@@ -42,8 +42,8 @@ def load_weights(net, path, warn=warnings.warn):
         net.copy_from(stock)
 
 
-def _read_weights(path):
-    """The layers of a .caffemodel, and whether stock Caffe can read the file itself."""
+def read_weights(path):
+    """A .caffemodel as a NetParameter, and whether stock Caffe can read the file itself; ValueError if it is none."""
     from caffe.proto import caffe_pb2
 
     try:
@@ -79,7 +79,7 @@ def _read(kind, path):
         with open(path, "rb") as file:
             message.ParseFromString(file.read())
     except DecodeError as error:
-        raise ValueError(f"{path} is not what it should be, a binary {kind.DESCRIPTOR.name}: {error}") from None
+        raise ValueError(f"{path} is no binary {kind.DESCRIPTOR.name}: {error}") from None
     return message
 
 
