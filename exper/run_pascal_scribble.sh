@@ -22,7 +22,8 @@
 #   OUTPUT                    gets model/ log/ config/; default exper/$EXP
 #   MAX_ITER, MAX_ITER2       iterations of phase one and two, to shorten a run; default: the solvers'
 #   BATCH_SIZE, CROP_SIZE     of training, TEST_CROP_SIZE of testing, TEST_ITER images to score, SNAPSHOT interval,
-#   SEED                      random_seed, and BI_XY_STD, BI_RGB_STD the loss's bandwidths; default: what the prototxts say, and all images of the list
+#   SEED                      random_seed, and BI_XY_STD, BI_RGB_STD the loss's bandwidths; default: what the prototxts
+#                             say, and all images of the list
 #   CAFFE_BIN                 a caffe program built with Python layers; default: rloss-caffe, which needs pycaffe only
 #
 # example: DATA_ROOT=/data/VOC2012 exper/run_pascal_scribble.sh NET_ID=deeplab_vgg16 DEV_ID=0
@@ -76,6 +77,12 @@ for path in "${WEIGHTS:-none}" "${WEIGHTS2:-none}"; do
 done
 [ "${WEIGHTS:-none}" = none ] || WEIGHTS=$(absolute "$WEIGHTS")
 [ "${WEIGHTS2:-none}" = none ] || WEIGHTS2=$(absolute "$WEIGHTS2")
+if [ -n "${CAFFE_BIN:-}" ]; then
+    command -v "$CAFFE_BIN" >/dev/null || die "no program $CAFFE_BIN (CAFFE_BIN)"
+    case $CAFFE_BIN in
+        */*) CAFFE_BIN=$(absolute "$CAFFE_BIN") ;;
+    esac
+fi
 [ -z "${LIST_DIR:-}" ] || LIST_DIR=$(absolute "$LIST_DIR")
 [ -z "${OUTPUT:-}" ] || { mkdir -p "$OUTPUT" && OUTPUT=$(absolute "$OUTPUT"); }
 
@@ -178,14 +185,23 @@ logged() {
         trap : INT HUP # this subshell lives to tell the status
         # shellcheck disable=SC2015 # 'echo 0' does not fail
         "$@" 2>&1 && echo 0 >"$LOG/status" || echo $? >"$LOG/status"
-    } | tee -i "$log"
+    } | tee -ai "$log"
     return "$(cat "$LOG/status")"
 }
 
-# latest PREFIX: the last solverstate of a phase, empty if there is none
+# latest PREFIX MAX_ITER: the last solverstate of a phase that is not beyond its end, empty if there is none
 latest() {
-    find "$MODEL" -name "$1_iter_*.solverstate" | sed 's/.*_iter_\([0-9]*\)\.solverstate$/\1 &/' | sort -n | tail -n 1 \
-        | cut -d ' ' -f 2-
+    find "$MODEL" -name "$1_iter_*.solverstate" | sed 's/.*_iter_\([0-9]*\)\.solverstate$/\1 &/' \
+        | awk -v end="$2" '$1 <= end' | sort -n | tail -n 1 | cut -d ' ' -f 2-
+}
+
+# failed WHAT: after an interrupt that is no failure
+failed() {
+    if [ -n "$interrupted" ]; then
+        say "$1 was stopped before its end; the same command goes on"
+        exit 130
+    fi
+    die "$1 failed; see $log"
 }
 
 max_iter() { sed -n 's/^max_iter: *//p' "$CONFIG/$1_$TRAIN_SET.prototxt"; }
@@ -206,24 +222,27 @@ train() {
         say "$phase is done: $final (remove it to train anew)"
         return 0
     fi
-    state=$(latest "$phase")
+    state=$(latest "$phase" "$(max_iter "$solver")")
     set -- train "--solver=$CONFIG/${solver}_$TRAIN_SET.prototxt"
     if [ -n "$state" ]; then
         say "$phase goes on from $state"
         set -- "$@" "--snapshot=$state"
     elif [ "$weights" != none ]; then
-        [ -f "$weights" ] || missing_weights "$weights"
+        [ -f "$weights" ] || missing_weights "$weights" "$phase"
         set -- "$@" "--weights=$weights"
     fi
-    logged "$phase" caffe "$@" ${gpu:+"$gpu"} || die "$phase failed; see $log"
+    logged "$phase" caffe "$@" ${gpu:+"$gpu"} || failed "$phase"
     if [ ! -f "$final" ]; then
-        say "$phase was stopped before its end; the same command goes on"
-        exit 130
+        interrupted=1
+        failed "$phase"
     fi
     [ -z "$interrupted" ] || exit 130
 }
 
+# missing_weights PATH PHASE
 missing_weights() {
+    variable=WEIGHTS
+    [ "$2" = train ] || variable=WEIGHTS2
     case $1 in
         */vgg16_20M.caffemodel) source="VGG-16 of DeepLab-LargeFOV (20 M parameters, ImageNet), from the page of DeepLab's \
 authors, where it is called init.caffemodel, or with the original of this project (meng-tang/rloss)" ;;
@@ -231,9 +250,9 @@ authors, where it is called init.caffemodel, or with the original of this projec
 authors (DeepLab v2, init.caffemodel)" ;;
         */squeezenet_v1.0.caffemodel) source="SqueezeNet v1.0, from its authors' repository (forresti/SqueezeNet, \
 SqueezeNet_v1.0)" ;;
-        *) source="the phase before; run it first, or set WEIGHTS2" ;;
+        *) source="the result of the phase before; run it first, or set WEIGHTS2" ;;
     esac
-    die "weights are missing: $1; they are $source. WEIGHTS=none starts from nothing, to try things out"
+    die "weights are missing: $1; they are $source. $variable=none starts from nothing, to try things out"
 }
 
 case $NET_ID in
@@ -277,7 +296,7 @@ if [ "${RUN_TEST:-1}" = 1 ]; then
         set -- test "--model=$CONFIG/test_$TEST_SET.prototxt" "--weights=$weights" ${gpu:+"$gpu"} \
             "--iterations=${TEST_ITER:-$(grep -c '[^[:space:]]' "$LIST_DIR/$TEST_SET.txt")}"
         [ -n "${CAFFE_BIN:-}" ] || set -- "$@" "--json=$LOG/${phase}_$TEST_SET.json"
-        logged "test_$phase" caffe "$@" || die "the test failed; see $log"
+        logged "test_$phase" caffe "$@" || failed "the test"
         [ -z "$interrupted" ] || exit 130
     done
     [ -n "$scored" ] || die "no weights to score in $MODEL; train first"

@@ -54,25 +54,19 @@ def load_weights(net, path, caffe_net):
         The prototxt, for messages, and the .caffemodel.
     caffe_net : caffe.Net
     """
-    from rloss_caffe.runner import weights
+    from rloss_caffe import dialect
 
     _check_names(net, path, list(caffe_net.params))
-    weights.load_weights(caffe_net, path)
+    dialect.load_weights(caffe_net, path)
 
 
 def _check_names(net, path, names):
     """Caffe loads by name and passes over what is missing: a net that was never trained would seem to be poor."""
-    from caffe.proto import caffe_pb2
-    from google.protobuf.message import DecodeError
+    from rloss_caffe.dialect.weights import read_weights
 
     if path.endswith(".h5"):
         return
-    file = caffe_pb2.NetParameter()
-    try:
-        with open(path, "rb") as stream:
-            file.ParseFromString(stream.read())
-    except DecodeError as error:
-        raise ValueError(f"{path} is no binary NetParameter: {error}") from None
+    file, _ = read_weights(path)
     missing = sorted(set(names) - {layer.name for layer in [*file.layer, *file.layers] if layer.blobs})
     if names and len(missing) == len(names):
         raise ValueError(f"no layer of {net} has weights in {path}: their names differ")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import struct
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ from test_image_data import write_pair
 caffe = pytest.importorskip("caffe", reason="conversion needs the installed Caffe's schema")
 
 from caffe.proto import caffe_pb2  # noqa: E402
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format  # noqa: E402
+from google.protobuf import text_format  # noqa: E402
 
 import rloss_caffe  # noqa: E402
 from rloss_caffe.dialect import DialectError, convert_file, convert_text, read_net  # noqa: E402
@@ -319,6 +320,8 @@ def test_nothing_is_half_written(root):
     assert "this is an input" in error
     _, error = run(root / "none.prototxt", root / "out.prototxt", status=1)
     assert "cannot read" in error
+    _, error = run(root / "fork.prototxt", root / "none" / "out.prototxt", status=1)
+    assert f"cannot write {root}/none/out.prototxt: No such file or directory" in error
     assert sorted(os.listdir(root)) == before
 
 
@@ -369,6 +372,8 @@ def test_no_input_is_written_over(root):
 
 def test_net(root):
     caffe.set_mode_cpu()
+    with open(root / "fork.prototxt", "a") as file:
+        file.write("# ${LATER}\nforce_backward: false # ${EXP}")  # comments may say what they like
     net = rloss_caffe.Net(str(root / "fork.prototxt"), caffe.TRAIN)
     assert isinstance(net, caffe.Net)
     out = net.forward()  # with anonymous loss tops this is an IndexError
@@ -385,6 +390,24 @@ def test_solver(root, monkeypatch):
     solver.solve()
     assert solver.iter == 3 and not np.array_equal(before, solver.net.params["score"][0].data)
     assert (root / "solver_iter_3.caffemodel").exists()  # Caffe's default prefix
+
+
+@pytest.mark.skipif(
+    "weights" not in caffe_pb2.SolverParameter.DESCRIPTOR.fields_by_name, reason="this Caffe's solvers name no weights"
+)
+def test_weights_of_a_solver(root):
+    net = rloss_caffe.Net(str(root / "fork.prototxt"), caffe.TRAIN)
+    paths = [str(root / "zero.caffemodel"), str(root / "one.caffemodel")]
+    for value, path in enumerate(paths):
+        net.params["score"][1].data[...] = value
+        net.save(path)
+    (root / "s.prototxt").write_text(SOLVER + f'train_net: "fork.prototxt" weights: "{paths[0]}, {paths[1]}"')
+    solver = rloss_caffe.get_solver(root / "s.prototxt")
+    for blob, expected in zip(solver.net.params["score"], net.params["score"]):
+        assert np.array_equal(blob.data, expected.data)
+    os.unlink(paths[1])
+    with pytest.raises(DialectError, match="no such file: .*one.caffemodel"):
+        rloss_caffe.get_solver(root / "s.prototxt")
 
 
 def test_what_would_end_the_process_is_an_error(root):
@@ -406,6 +429,10 @@ def test_what_would_end_the_process_is_an_error(root):
     (root / "s.prototxt").write_text(SOLVER + 'train_net: "none.prototxt"')
     with pytest.raises(DialectError, match="cannot read none.prototxt"):
         rloss_caffe.get_solver(str(root / "s.prototxt"))
+    for field in ("net_param", "train_net_param", "test_net_param"):
+        (root / "s.prototxt").write_text(SOLVER + field + ' { layer { name: "x" type: "Nonsense" } }')
+        with pytest.raises(DialectError, match="s.prototxt: layer 'x' has type 'Nonsense'"):
+            rloss_caffe.get_solver(root / "s.prototxt")
     with pytest.raises(DialectError, match="expected a solver, found a net"):
         rloss_caffe.get_solver(str(root / "fork.prototxt"))
 
@@ -427,59 +454,69 @@ def test_read_net(root):
 # --- weights ---------------------------------------------------------------------------------------------------------
 
 
-def fork_net_class():
-    """The installed schema with the fork's layer parameters at the fork's own numbers, which stock Caffe uses too."""
-    file = descriptor_pb2.FileDescriptorProto()
-    caffe_pb2.DESCRIPTOR.CopyToProto(file)
-    layer = next(message for message in file.message_type if message.name == "LayerParameter")
-    numbers = {143: "interp_param", 144: "seg_accuracy_param", 146: "dense_crf_param", 152: "densecrf_loss_param"}
-    kept = [field for field in layer.field if not 143 <= field.number <= 152]
-    del layer.field[:]
-    layer.field.extend(kept)
-    field = descriptor_pb2.FieldDescriptorProto
-    kinds = {"height": field.TYPE_INT32, "ignore_label": field.TYPE_INT32, "std": field.TYPE_FLOAT}
-    for number, name in numbers.items():
-        message = file.message_type.add(name=f"Fork{number}")
-        for index, (part, kind) in enumerate(kinds.items(), 1):
-            label = field.LABEL_REPEATED if part == "std" else field.LABEL_OPTIONAL
-            message.field.add(name=part, number=index, type=kind, label=label)
-        layer.field.add(name=name, number=number, type=field.TYPE_MESSAGE, type_name=f".caffe.Fork{number}", label=1)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    descriptor = pool.FindMessageTypeByName("caffe.NetParameter")
-    if hasattr(message_factory, "GetMessageClass"):
-        return message_factory.GetMessageClass(descriptor)
-    return message_factory.MessageFactory(pool).GetPrototype(descriptor)
+def wire(number, value):
+    """A field as protobuf writes it: bytes and text with their length, whole numbers, floats, messages from dicts."""
+    if isinstance(value, dict):
+        value = b"".join(wire(*item) for item in value.items())
+    if isinstance(value, float):
+        return varint(number << 3 | 5) + struct.pack("<f", value)
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value % 2**64)
+    return varint(number << 3 | 2) + varint(len(value)) + value
 
 
-def test_weights_written_by_the_fork_load(root):
-    message = fork_net_class()(name="fork")
+def varint(value):
+    head, rest = value & 127, value >> 7
+    return bytes([head | 128]) + varint(rest) if rest else bytes([head])
+
+
+# The fork's layer parameters at the fork's numbers, most of which are stock Caffe's for something else.
+FORK_PARAMETERS = {
+    "Interp": {143: {1: 41, 2: 41, 3: 8, 4: 1, 5: -1, 6: 0}},
+    "SegAccuracy": {144: {1: 2, 2: 255, 3: 0}},
+    "MatWrite": {145: {1: b"features/fc8", 2: b"list.txt", 3: 0, 4: 1}},  # nonsense to stock Caffe
+    "DenseCRF": {146: {1: 10, 2: 3.0, 3: 3.0, 4: 50.0, 5: 10.0, 6: 5.0, 7: 1}},
+    "DomainTransform": {147: {1: 3, 2: 50.0, 3: 5.0, 4: 0.0}},
+    "AdaptiveBiasChannel": {148: {1: 1}},
+    "BiasChannel": {149: {1: 1}},
+    "UniqueLabel": {150: {1: 20, 2: 255, 3: 1.0}},
+    "MatRead": {151: {1: b"fc8", 4: 1}},
+    "DenseCRFLoss": {152: {1: 100.0, 2: 15.0}},
+}
+
+
+@pytest.mark.parametrize("kinds", [[kind] for kind in FORK_PARAMETERS] + [list(FORK_PARAMETERS)], ids="+".join)
+def test_weights_written_by_the_fork_load(root, kinds):
     weights = np.random.RandomState(0).randn(16, 3, 3, 3).astype(np.float32)
-    for name, kind in {"label_shrink": "Interp", "accuracy": "SegAccuracy", "densecrf_loss": "DenseCRFLoss"}.items():
-        layer = message.layer.add(name=name, type=kind)
-        for field in ("interp_param", "seg_accuracy_param", "dense_crf_param", "densecrf_loss_param"):
-            part = getattr(layer, field)
-            part.height, part.ignore_label = 7, 255
-            part.std.extend([1.5, 2.5])
-    layer = message.layer.add(name="score", type="Convolution")
+    layer = caffe_pb2.LayerParameter(name="score", type="Convolution")
     for array in (weights, np.arange(16, dtype=np.float32)):
         blob = layer.blobs.add()
         blob.shape.dim.extend(array.shape)
         blob.data.extend(array.ravel().tolist())
     path = str(root / "fork.caffemodel")
     with open(path, "wb") as file:
-        file.write(message.SerializeToString())
+        for kind in kinds:
+            file.write(wire(100, {1: kind.lower().encode(), 2: kind.encode(), **FORK_PARAMETERS[kind]}))
+        file.write(wire(100, layer.SerializeToString()))
+    caffe.set_mode_cpu()
     for net in (
         rloss_caffe.Net(str(root / "fork.prototxt"), caffe.TRAIN, weights=path),
         rloss_caffe.Net(str(root / "fork.prototxt"), path, caffe.TRAIN),
     ):
         assert np.array_equal(net.params["score"][0].data, weights)
         assert np.array_equal(net.params["score"][1].data, np.arange(16))
-    from rloss_caffe.runner.weights import load_weights
 
-    net.params["score"][0].data[...] = 0
-    load_weights(net, path)
-    assert np.array_equal(net.params["score"][0].data, weights)
+
+def test_weights_that_would_end_the_process_are_an_error(root):
+    path = root / "bad.caffemodel"
+    path.write_bytes(b"\xff\xff no weights")
+    with pytest.raises(ValueError, match="bad.caffemodel is no binary NetParameter"):
+        rloss_caffe.Net(str(root / "fork.prototxt"), caffe.TRAIN, weights=str(path))
+    layer = caffe_pb2.LayerParameter(name="score")
+    layer.blobs.add(data=[1]).shape.dim.append(1)
+    path.write_bytes(wire(100, layer.SerializeToString()))
+    with pytest.raises(ValueError, match="layer 'score' has blobs of shape 16 x 3 x 3 x 3, 16 in the net and 1 in"):
+        rloss_caffe.Net(str(root / "fork.prototxt"), path, caffe.TRAIN)
 
 
 def test_the_package_stays_quick_and_free_of_caffe():

@@ -331,6 +331,20 @@ def test_a_file_that_vanishes_is_named_and_training_may_go_on(entries):
     prefetcher.close()
 
 
+def test_many_bad_files_and_batches_ahead_are_no_hang(tmp_path):
+    """More tasks and answers than the pipes hold at once."""
+    code = (
+        "import sys\n"
+        "from rloss_caffe.data.batches import Prefetcher\nfrom rloss_caffe.data.lists import Entry\n"
+        "entries = [Entry(1, sys.argv[1], None)]\n"
+        "p = Prefetcher({'crop': (8, 8)}, entries, lambda batch: [(batch, 0)] * 10, 10, 3, 200, 1)\n"
+        "try:\n    p.take()\nexcept ValueError as error:\n    print(error)\n"
+    )
+    path = str(tmp_path / ("a long name " * 15))
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=100)
+    assert f"line 1 of the list: could not open or decode the image {path}" in done.stdout, done.stderr
+
+
 def test_batches_without_crop_need_one_size(entries):
     reader = DirectReader(SampleMaker(), entries, lambda batch: [(0, 0), (1, 1)])
     with pytest.raises(ValueError, match=r"30 x 20 in .*0.png \(line 1 of the list\) and 29 x 21 in .*1.png"):

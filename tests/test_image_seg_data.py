@@ -10,6 +10,7 @@ from conftest import ROOT
 from test_image_data import ended, write_pair
 
 caffe = pytest.importorskip("caffe", reason="the layer needs pycaffe")
+Image = pytest.importorskip("PIL.Image", reason="label maps are read with Pillow")
 
 
 @pytest.fixture
@@ -188,6 +189,25 @@ def test_a_broken_file_is_named_when_it_is_met(root):
         batches(net, 3)
         with pytest.raises(ValueError, match=r"ImageSegData: line 4 of the list: could not open or decode .*3.png"):
             net.forward()
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_labels_out_of_range(root, prefetch):
+    """The second image of the list has one label too much."""
+    label = np.full((41, 49), 20, np.uint8)
+    label[3, 4:] = 255
+    Image.fromarray(label).save(root / "1_label.png")
+    options = f"crop_size: 16, prefetch: {prefetch}, num_labels: "
+    for _ in range(2):
+        make_net(root, options + "21").forward()
+    net = make_net(root, options + "20", phase=caffe.TEST)
+    with pytest.raises(
+        ValueError, match="line 2 of the list: labels must be from 0 to 19 or 255, found 20 in .*1_label"
+    ):
+        for _ in range(2):
+            net.forward()
+    with pytest.raises(ValueError, match="num_labels must be int >= 1 <= 256, found 0"):
+        make_net(root, options + "0")
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")

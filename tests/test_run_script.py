@@ -78,8 +78,8 @@ def test_both_phases_and_the_test(environment):
     assert "train is done" in again and "trainwithdensecrfloss is done" in again and "Iteration" not in again
 
 
-def test_interrupted_and_resumed(environment):
-    arguments = ["MAX_ITER=200", "RUN_TRAINWITHDENSECRFLOSS=0", "RUN_TEST=0"]
+def interrupt(environment, arguments, pattern):
+    """Run, press Ctrl-C half a second after a line with the pattern; the log, and the exit status."""
     process = subprocess.Popen(
         [SCRIPT, *arguments],
         env=environment,
@@ -92,21 +92,37 @@ def test_interrupted_and_resumed(environment):
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if "Iteration 0" in line and "loss" in line:
+        if re.search(pattern, line):
             time.sleep(0.5)
             os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
             break
     lines += process.stdout.readlines()
-    log = "".join(lines)
-    assert process.wait() == 130, log[-2000:]
+    return "".join(lines), process.wait()
+
+
+def test_interrupted_and_resumed(environment):
+    arguments = ["MAX_ITER=200", "RUN_TRAINWITHDENSECRFLOSS=0", "RUN_TEST=0"]
+    log, status = interrupt(environment, arguments, "Iteration 0.*loss")
+    assert status == 130, log[-2000:]
     assert "stopped before its end; the same command goes on" in log
     models = f"{environment['OUTPUT']}/model/deeplab_squeezenet"
     (state,) = [name for name in os.listdir(models) if name.endswith(".solverstate")]
     done = int(re.search(r"_(\d+)\.", state).group(1))
-    assert 0 < done < 200
+    assert 1 < done < 200
     log = run(environment, *arguments, f"MAX_ITER={done + 2}")
     assert f"train goes on from {models}/{state}" in log
     assert os.path.exists(f"{models}/train_iter_{done + 2}.caffemodel")
+    log = run(environment, *arguments, "MAX_ITER=1")  # less than before: no snapshot is of use
+    assert "goes on from" not in log and os.path.exists(f"{models}/train_iter_1.caffemodel")
+
+
+def test_an_interrupt_is_no_failure_whenever_it_comes(environment):
+    arguments = ["MAX_ITER=1", "RUN_TRAINWITHDENSECRFLOSS=0"]
+    for pattern, phase in {"log: .*train_2": "train", "Batch 0": "the test"}.items():
+        log, status = interrupt(environment, [*arguments, "TEST_ITER=100000"], pattern)
+        assert status == 130, log[-2000:]
+        assert f"{phase} was stopped before its end" in log and "failed" not in log
+        run(environment, *arguments, "RUN_TEST=0")
 
 
 def test_the_original_network(environment):
@@ -137,7 +153,11 @@ def test_errors(environment, tmp_path):
         "deeplab_squeezenet": "SqueezeNet v1.0, from its authors",
     }.items():
         log = run(environment, "WEIGHTS=", f"NET_ID={network}", status=1)
-        assert "weights are missing" in log and words in log
+        assert "weights are missing" in log and words in log and ". WEIGHTS=none" in log
+    log = run(environment, "NET_ID=deeplab_msc_largeFOV", "WEIGHTS=", status=1)
+    assert "deeplab_largeFOV/trainwithdensecrfloss_iter_9000.caffemodel; they are the result of the phase" in log
+    assert ". WEIGHTS2=none" in log
+    assert "no program /nowhere/caffe (CAFFE_BIN)" in run(environment, "CAFFE_BIN=/nowhere/caffe", status=1)
 
 
 def test_a_caffe_program(environment, tmp_path):
@@ -147,6 +167,7 @@ def test_a_caffe_program(environment, tmp_path):
         f'#!/bin/sh\necho "PYTHONPATH=$PYTHONPATH $*" >&2\nexec "{sys.executable}" -m rloss_caffe "$@"\n'
     )
     program.chmod(0o755)
-    log = run(environment, f"CAFFE_BIN={program}", "RUN_TRAINWITHDENSECRFLOSS=0", "MAX_ITER=1")
+    relative = os.path.relpath(program)  # seen from where the script is called
+    log = run(environment, f"CAFFE_BIN={relative}", "RUN_TRAINWITHDENSECRFLOSS=0", "MAX_ITER=1")
     calls = re.findall(rf"PYTHONPATH={re.escape(str(ROOT))}\S* (\w+) --(\w+)", log)
     assert calls == [("train", "solver"), ("test", "model")] and "--json" not in log

@@ -1,6 +1,7 @@
 """``rloss-caffe train``, ``test``, ``time`` and ``device_query`` with real solvers and nets, as commands."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -89,7 +90,11 @@ def weights(folder, iteration, prefix="snap/s"):
 # --- train -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flags", [["-solver", "solver.prototxt"], ["--solver=solver.prototxt"]])
+FLAGS = [["-solver", "solver.prototxt"], ["-solver=solver.prototxt"]]
+FLAGS += [["--solver", "solver.prototxt"], ["--solver=solver.prototxt"]]
+
+
+@pytest.mark.parametrize("flags", FLAGS)
 def test_train_is_caffes_own_training(folder, flags, monkeypatch):
     log = call(folder, "train", *flags)
     found = weights(folder, 10)
@@ -123,7 +128,7 @@ def test_resume_has_rate_and_momentum(folder):
 def test_weights_are_a_comma_list(folder):
     call(folder, "train", "--solver=solver.prototxt")
     write_solver(folder, "zero", base_lr=0, max_iter=1, snapshot_prefix="snap/z")
-    names = "snap/s_iter_5.caffemodel,snap/s_iter_10.caffemodel"
+    names = "snap/s_iter_5.caffemodel, snap/s_iter_10.caffemodel"
     log = call(folder, "train", "-solver=zero.prototxt", f"-weights={names}")
     assert weights(folder, 1, "snap/z") == weights(folder, 10) != weights(folder, 5)
     assert log.count("Finetuning from") == 2
@@ -201,9 +206,13 @@ def test_train_errors(folder):
     assert "Give a snapshot to resume training or weights to finetune but not both." in both
     assert "--weights: no such file: a.caffemodel" in error("--solver=solver.prototxt", "--weights=a.caffemodel")
     assert "cannot read nothing: No such file" in error("--solver=nothing")
+    write_solver(folder, "template")
+    text = (folder / "template.prototxt").read_text()
+    (folder / "template.prototxt").write_text(text.replace("max_iter: 10", "max_iter: ${MAX_ITER}"))
+    assert "template.prototxt: ${MAX_ITER} must be filled in first" in error("--solver=template.prototxt")
     (folder / "bad.caffemodel").write_bytes(b"\xff\xff no weights")
-    assert "bad.caffemodel is not what it should be" in error("--solver=solver.prototxt", "--weights=bad.caffemodel")
-    assert "bad.caffemodel is not what it should be" in error("--solver=solver.prototxt", "--snapshot=bad.caffemodel")
+    assert "bad.caffemodel is no binary" in error("--solver=solver.prototxt", "--weights=bad.caffemodel")
+    assert "bad.caffemodel is no binary" in error("--solver=solver.prototxt", "--snapshot=bad.caffemodel")
     if "1.0.0" in caffe.__version__:
         assert "this Caffe is CPU-only or finds no GPU 0" in error("--solver=solver.prototxt", "--gpu=0")
     assert "expected ids such as 0 or 0,1, or 'all', found 'x'" in error("--solver=solver.prototxt", "--gpu=x")
@@ -215,6 +224,8 @@ def test_weights_that_do_not_fit(folder):
     path.write_text(path.read_text().replace("num_output: 4", "num_output: 5"))
     log = call(folder, "train", "--solver=solver.prototxt", "--weights=snap/s_iter_10.caffemodel", status=1)
     assert "layer 'score' has blobs of shape 5 x 3 x 1 x 1, 5 in the net and 4 x 3 x 1 x 1, 4 in the file" in log
+    resumed = call(folder, "train", "--solver=solver.prototxt", "--snapshot=snap/s_iter_5.solverstate", status=1)
+    assert "snap/s_iter_5.caffemodel does not fit the net: layer 'score'" in resumed
     path.write_text(path.read_text().replace('"score"', '"other"'))
     log = call(folder, "train", "--solver=solver.prototxt", "--weights=snap/s_iter_10.caffemodel")
     assert "nothing was loaded" in log
@@ -237,6 +248,47 @@ def test_level_and_stage(folder):
     assert set(weights(folder, 10)) == {"score"}
     call(folder, "train", "--solver=solver.prototxt", "--stage=more")
     assert set(weights(folder, 10)) == {"score", "extra"}
+
+
+# --- several GPUs: what can be tried without one ----------------------------------------------------------------------
+
+SECOND = """
+import signal, sys, caffe
+from rloss_caffe.runner import loading, training
+caffe.set_mode_cpu()
+caffe.set_solver_count(2)
+caffe.set_solver_rank(1)
+caffe.set_multiprocess(True)
+solver = loading.load_solver("solver.prototxt")
+with training.Requests({signal.SIGINT: "stop"}) as requests:
+    assert training.solve(solver, loading.read_solver("solver.prototxt"), requests, is_root=False)
+assert solver.iter == 10
+"""
+
+
+def test_a_second_solver_trains_but_saves_nothing(folder):
+    """Caffe ends the process of a solver of rank 1 that solves or saves."""
+    for net, status in {"net": 0, "slow": 1}.items():
+        write_solver(folder, net=f"{net}.prototxt")
+        if net == "slow":
+            (folder / "fail").write_text("")
+        arguments = [sys.executable, "-c", SECOND]
+        done = subprocess.run(arguments, cwd=folder, env=environment(folder), capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+        assert ("ValueError: this layer cannot go on" in done.stderr) == (net == "slow")
+        assert not list((folder / "snap").iterdir())
+
+
+def test_one_process_that_fails_ends_all():
+    from rloss_caffe.runner.multi_gpu import _join
+
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=time.sleep, args=(600,)), context.Process(target=sys.exit, args=(3,))]
+    for process in processes:
+        process.start()
+    with pytest.raises(RuntimeError, match="training failed on GPU 5;"):
+        _join(processes, [4, 5])
+    assert not any(process.is_alive() for process in processes)
 
 
 # --- test ------------------------------------------------------------------------------------------------------------

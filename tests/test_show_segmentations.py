@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -405,6 +406,7 @@ def test_nets_that_cannot_be_used(root):
     fails(INPUT + SCORE.replace('name: "score"', 'name: "other"'), "no layer of .* has weights in")
     fails(INPUT + SCORE + SCORE.replace("score", "second"), "not one output: score, second")
     fails(INPUT + SCORE.replace('type: "Convolution"', 'kind: "Convolution"'), "input.prototxt:2:.*kind")
+    fails(INPUT + re.sub(r"num_output: \d+", "num_output: 9", SCORE), "layer 'score' has blobs of shape 9 x")
     weights.write_bytes(b"no weights" * 9)
     fails(INPUT + SCORE, r"input.caffemodel is no binary NetParameter")
     weights = write_net(root, "seg_data")[1]

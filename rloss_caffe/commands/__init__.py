@@ -21,7 +21,14 @@ COMMANDS = {
 
 def main(argv=None):
     """Entry point of ``rloss-caffe`` and ``python -m rloss_caffe``; returns the exit status."""
-    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        return _run(sys.argv[1:] if argv is None else list(argv))
+    except KeyboardInterrupt:
+        print("rloss-caffe: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(argv):
     parser = argparse.ArgumentParser(prog="rloss-caffe", description="Regularised losses for stock Caffe.")
     parser.add_argument("--version", action="version", version=f"rloss-caffe {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from rloss_caffe.dialect import load_weights
 from rloss_caffe.runner import devices, loading, log, scores
 from rloss_caffe.runner.flags import add_flags, existing_files
-from rloss_caffe.runner.weights import load_weights
 
 __all__ = ["add_arguments", "run"]
 
@@ -28,7 +28,7 @@ def run(arguments):
     with log.without_years():
         net = loading.load_net(arguments.model, caffe.TEST, arguments.level, arguments.stage)
         for path in weights:
-            load_weights(net, path)
+            load_weights(net, path, log.warning)
         log.info(f"Running for {arguments.iterations} iterations.")
         done, means, loss = _score(net, arguments.iterations)
         log.info(f"Loss: {loss:.6g}")

@@ -2,9 +2,9 @@
 
 import signal
 
+from rloss_caffe.dialect import check_solverstate, load_weights
 from rloss_caffe.runner import devices, loading, log, training
-from rloss_caffe.runner.flags import add_flags, existing_files
-from rloss_caffe.runner.weights import check_solverstate, load_weights
+from rloss_caffe.runner.flags import add_flags, existing_file, existing_files
 
 __all__ = ["add_arguments", "run"]
 
@@ -19,10 +19,8 @@ def run(arguments):
         raise ValueError("Need a solver definition to train.")
     if arguments.snapshot and arguments.weights:
         raise ValueError("Give a snapshot to resume training or weights to finetune but not both.")
-    snapshot = "".join(existing_files("snapshot", arguments.snapshot))
+    snapshot = existing_file("snapshot", arguments.snapshot) if arguments.snapshot else ""
     weights = existing_files("weights", arguments.weights)
-    if snapshot:
-        check_solverstate(snapshot)
     parameters = loading.read_solver(arguments.solver)
     training.check_snapshot_folder(parameters, arguments.solver)
     wants_gpu = parameters.solver_mode == parameters.GPU
@@ -35,7 +33,7 @@ def run(arguments):
 
         with log.without_years():
             log.info(f"Using GPUs {', '.join(map(str, gpus))}")
-            multi_gpu.train(arguments.solver, snapshot, weights, gpus, effects)
+            multi_gpu.train(arguments.solver, snapshot, weights, gpus, effects, arguments.level, arguments.stage)
             log.info("Optimization Done.")
         return 0
     devices.use(gpus[0] if gpus else None)
@@ -44,9 +42,10 @@ def run(arguments):
         for path in weights:
             log.info(f"Finetuning from {path}")
             for net in [solver.net, *solver.test_nets]:
-                load_weights(net, path)
+                load_weights(net, path, log.warning)
         if snapshot:
             log.info(f"Resuming from {snapshot}")
+            check_solverstate(snapshot, solver.net)
             solver.restore(snapshot)
         log.info("Starting Optimization")
         training.solve(solver, parameters, requests)

@@ -54,6 +54,8 @@ class SampleMaker:
         Rows and columns to which everything is resized before all else.
     ignore_label : int
         The label of padding, and of everything where entries have no label.
+    num_labels : int, optional
+        Refuse label maps with values that are neither below this nor `ignore_label`.
     """
 
     def __init__(
@@ -68,12 +70,13 @@ class SampleMaker:
         is_color=True,
         new_size=None,
         ignore_label=255,
+        num_labels=None,
     ):
         self._seed, self._crop, self._random_crop, self._mirror = seed, crop, random_crop, mirror
         self._scale_factors = np.array(scale_factors, np.float32)
         self._mean = np.array(mean_value or [0], np.float32)
         self._scale, self._is_color = np.float32(scale), is_color
-        self._new_size, self._ignore_label = new_size, ignore_label
+        self._new_size, self._ignore_label, self._num_labels = new_size, ignore_label, num_labels
 
     @property
     def channels(self):
@@ -98,7 +101,8 @@ class SampleMaker:
         Raises
         ------
         ValueError
-            A file cannot be read, or image and label differ in size: the message names them and the list's line.
+            A file cannot be read, image and label differ in size, or a label is out of range: the message names the
+            files and the list's line.
         """
         image, label = self._load(entry)
         size = image.shape[:2]
@@ -128,7 +132,20 @@ class SampleMaker:
                 f"line {entry.line} of the list: image and label must have the same size, found {image.shape[1]} x "
                 f"{image.shape[0]} in {entry.image} and {label.shape[1]} x {label.shape[0]} in {entry.label}"
             )
+        self._check_range(label, entry)
         return self._resize(image, label, self._new_size) if self._new_size else (image, label)
+
+    def _check_range(self, label, entry):
+        """SoftmaxWithLoss would read memory that is not its own."""
+        if self._num_labels is None:
+            return
+        wrong = label[(label >= self._num_labels) & (label != self._ignore_label)]
+        if len(wrong):
+            place = f" in {entry.label}" if isinstance(entry.label, str) else ""
+            raise ValueError(
+                f"line {entry.line} of the list: labels must be from 0 to {self._num_labels - 1} or "
+                f"{self._ignore_label}, found {wrong[0]}{place}"
+            )
 
     def _rescale(self, image, label, factor):
         if factor == 1:

@@ -4,8 +4,10 @@ import contextlib
 import json
 import mmap
 import os
+import queue
 import signal
 import sys
+import threading
 
 from rloss_caffe.data.batches import slot_arrays
 from rloss_caffe.data.lists import Entry
@@ -33,7 +35,7 @@ def _work(tasks, answers):
         slots = slot_arrays(mmap.mmap(file.fileno(), 0), start["shape"])
     maker = SampleMaker(**start["options"])
     print("{}", file=answers, flush=True)
-    for line in tasks:
+    for line in _read_ahead(tasks):
         task = json.loads(line)
         data, label, size = (part[task["slot"], task["number"]] for part in slots)
         answer = {}
@@ -42,3 +44,20 @@ def _work(tasks, answers):
         except Exception as error:  # the process that asked decides; here it would go unseen
             answer["error"] = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def _read_ahead(lines):
+    """Yield lines, which a thread reads as soon as they come.
+
+    The pipes hold some 65 kB each. Were tasks read one by one, the owner could wait for room to send one while this
+    process waits for room to answer another.
+    """
+    waiting = queue.SimpleQueue()
+
+    def read():
+        for line in lines:
+            waiting.put(line)
+        waiting.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    return iter(waiting.get, None)

@@ -2,5 +2,16 @@
 
 from rloss_caffe.dialect.convert import DialectError, convert_file, convert_text, read_net, read_solver
 from rloss_caffe.dialect.live import Net, get_solver
+from rloss_caffe.dialect.weights import check_solverstate, load_weights
 
-__all__ = ["DialectError", "Net", "convert_file", "convert_text", "get_solver", "read_net", "read_solver"]
+__all__ = [
+    "DialectError",
+    "Net",
+    "check_solverstate",
+    "convert_file",
+    "convert_text",
+    "get_solver",
+    "load_weights",
+    "read_net",
+    "read_solver",
+]

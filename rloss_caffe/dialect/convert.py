@@ -14,11 +14,12 @@ import numpy as np
 from google.protobuf import text_format
 
 from rloss_caffe.dialect.schema import fork_fields, fork_messages
-from rloss_caffe.dialect.text import PLACEHOLDER, Edits, Placeholders, fields, line_of
+from rloss_caffe.dialect.text import PLACEHOLDER, Edits, Placeholders, fields, line_of, placeholders
 
 __all__ = [
     "LAYERS",
     "DialectError",
+    "check_filled_in",
     "convert_file",
     "convert_text",
     "find_net",
@@ -146,14 +147,22 @@ def read_net(path):
 
 
 def read_solver(path):
-    """A solver, as a stock SolverParameter; its nets are not looked at."""
+    """A solver, as a stock SolverParameter; its nets are not looked at, but its placeholders must be filled in."""
     path = os.fspath(path)
     text = read_text(path)
     if is_net(text):
         raise DialectError(f"{path}: expected a solver, found a net")
+    check_filled_in(text, path)
     solver = _parse(text, "SolverParameter", path, Placeholders())
     _convert_inline_nets(solver, Edits(text), path, _silent)
     return _as_stock(solver, "SolverParameter")
+
+
+def check_filled_in(text, path):
+    """Refuse a text that has placeholders, but for those in comments."""
+    found = placeholders(text)
+    if found:
+        raise DialectError(f"{path}: {', '.join(found)} must be filled in first")
 
 
 def find_net(path, solver_path):
@@ -404,7 +413,10 @@ def _to_text(message):
 def _write(path, text):
     """All or nothing."""
     folder = os.path.dirname(path) or "."
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=folder, suffix=".part")
+    except OSError as error:
+        raise DialectError(f"cannot write {path}: {error.strerror}: {folder}") from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             file.write(text)

@@ -5,8 +5,17 @@ import tempfile
 
 from google.protobuf import text_format
 
-from rloss_caffe.dialect.convert import DialectError, convert_text, find_net, is_net, read_solver, read_text
-from rloss_caffe.dialect.text import PLACEHOLDER, fields, line_of
+from rloss_caffe.dialect.convert import (
+    DialectError,
+    check_filled_in,
+    convert_text,
+    find_net,
+    is_net,
+    read_solver,
+    read_text,
+)
+from rloss_caffe.dialect.text import fields, line_of
+from rloss_caffe.dialect.weights import load_weights
 
 __all__ = ["Net", "get_solver"]
 
@@ -28,16 +37,20 @@ def Net(path, *arguments, **keywords):
     ------
     DialectError
         Caffe could not read the net, or does not know a layer's type, in which cases it would end the process.
+    ValueError
+        So it would here: the weights cannot be read, or do not fit.
     """
     import caffe
 
     path = os.fspath(path)
-    for other in [*arguments, keywords.get("weights")]:
-        if isinstance(other, (str, os.PathLike)) and not os.path.isfile(other):
-            raise DialectError(f"no such file: {other}")
-    arguments = [os.fspath(value) if isinstance(value, os.PathLike) else value for value in arguments]
+    given = [value for value in (*arguments, keywords.pop("weights", None)) if isinstance(value, (str, os.PathLike))]
+    _check_files(given)
+    arguments = [value for value in arguments if not isinstance(value, (str, os.PathLike))]
     with tempfile.TemporaryDirectory() as folder:
-        return caffe.Net(_stock_net(path, folder), *arguments, **keywords)
+        net = caffe.Net(_stock_net(path, folder), *arguments, **keywords)
+    for weights in given:
+        load_weights(net, os.fspath(weights))
+    return net
 
 
 def get_solver(path, level=0, stages=()):
@@ -52,14 +65,13 @@ def get_solver(path, level=0, stages=()):
 
     Raises
     ------
-    DialectError
+    DialectError, ValueError
         As for `Net`; or a net is missing.
     """
     import caffe
 
     path = os.fspath(path)
     solver = read_solver(path)
-    _check_placeholders(text_format.MessageToString(solver), path)
     if not solver.snapshot_prefix:  # Caffe's default is the solver's own name, not that of our copy
         solver.snapshot_prefix = os.path.splitext(path)[0]
     elif os.path.isdir(solver.snapshot_prefix):
@@ -68,6 +80,9 @@ def get_solver(path, level=0, stages=()):
     if level:
         solver.train_state.level = level
     solver.train_state.stage.extend(stages)
+    for net in (solver.net_param, solver.train_net_param, *solver.test_net_param):
+        _check_types(net.layer, path)
+    weights = _take_weights(solver)
     with tempfile.TemporaryDirectory() as folder:
         for field in ("net", "train_net"):
             if solver.HasField(field):
@@ -77,17 +92,41 @@ def get_solver(path, level=0, stages=()):
         stock = os.path.join(folder, os.path.basename(path))
         with open(stock, "w", encoding="utf-8") as file:
             file.write(text_format.MessageToString(solver))
-        return caffe.get_solver(stock)
+        result = caffe.get_solver(stock)
+    for net in [result.net, *result.test_nets]:
+        for name in weights:
+            load_weights(net, name)
+    return result
+
+
+def _take_weights(solver):
+    """The weights that a solver names, taken out of it: `load_weights` does not end the process."""
+    if "weights" not in solver.DESCRIPTOR.fields_by_name:  # older than Caffe 1.0's last changes
+        return []
+    weights = [path.strip() for names in solver.weights for path in names.split(",")]
+    _check_files(weights)
+    solver.ClearField("weights")
+    return weights
+
+
+def _check_files(paths):
+    for path in paths:
+        if not os.path.isfile(path):
+            raise DialectError(f"no such file: {path}")
 
 
 def _stock_net(path, folder):
     """The path of a stock net: the file itself, or a converted copy in `folder`."""
+    from caffe.proto import caffe_pb2
+
     original = read_text(path)
     if not is_net(original):
         raise DialectError(f"{path}: expected a net, found a solver or nothing")
     text = convert_text(original, path)
-    _check_placeholders(text, path)
-    _check_types(original, text, path)
+    check_filled_in(text, path)
+    starts = [field.start for field in fields(original) if field.name == "layer"]
+    layers = text_format.Parse(text, caffe_pb2.NetParameter()).layer
+    _check_types(layers, path, [line_of(original, start) for start in starts])
     if text == original:
         return path
     handle, stock = tempfile.mkstemp(dir=folder, prefix="net_", suffix=".prototxt")
@@ -96,23 +135,14 @@ def _stock_net(path, folder):
     return stock
 
 
-def _check_placeholders(text, path):
-    without_comments = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    found = sorted(set(PLACEHOLDER.findall(without_comments)))
-    if found:
-        raise DialectError(f"{path}: {', '.join(found)} must be filled in first")
-
-
-def _check_types(original, text, path):
+def _check_types(layers, path, lines=()):
+    """Refuse layers that the installed Caffe does not know; their lines, if there is one for each, are told."""
     import caffe
-    from caffe.proto import caffe_pb2
 
     known = set(caffe.layer_type_list())
-    layers = text_format.Parse(text, caffe_pb2.NetParameter()).layer
-    places = [field for field in fields(original) if field.name == "layer"]
     for index, layer in enumerate(layers):
         if layer.type not in known:
-            line = f":{line_of(original, places[index].start)}" if len(places) == len(layers) else ""
+            line = f":{lines[index]}" if len(lines) == len(layers) else ""
             raise DialectError(
                 f"{path}{line}: layer {layer.name!r} has type {layer.type!r}, which this Caffe does not know"
             )

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-__all__ = ["fork_fields", "fork_messages"]
+__all__ = ["fork_fields", "fork_messages", "weights_message"]
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _TYPES = {"int": _Field.TYPE_INT32, "float": _Field.TYPE_FLOAT, "bool": _Field.TYPE_BOOL, "string": _Field.TYPE_STRING}
@@ -54,6 +54,8 @@ _NEW_FIELDS = {
     "BatchNormParameter": {"update_global_stats": "bool"},
 }
 _FIRST_NUMBER = 100001
+# At and above this number the fork's layers have other parameters than stock Caffe's.
+_FIRST_COLLISION = 143
 
 
 def fork_fields(message):
@@ -64,23 +66,43 @@ def fork_fields(message):
 @lru_cache(maxsize=None)
 def fork_messages():
     """The message classes of the extended schema, by name: NetParameter, SolverParameter."""
-    from caffe.proto import caffe_pb2
-
-    file = descriptor_pb2.FileDescriptorProto()
-    caffe_pb2.DESCRIPTOR.CopyToProto(file)
+    file, messages = _installed_schema()
     package = f".{file.package}." if file.package else "."
-    messages = {message.name: message for message in file.message_type}
     for name, fields in _NEW_MESSAGES.items():
         if name not in messages:  # some builds have one or the other
             messages[name] = file.message_type.add(name=name)
         _add_fields(messages[name], fields, package)
     for name, fields in _NEW_FIELDS.items():
         _add_fields(messages[name], fields, package)
+    return _classes(file, "NetParameter", "SolverParameter")
+
+
+@lru_cache(maxsize=None)
+def weights_message():
+    """The class of a NetParameter without the layer parameters whose numbers collide, for binary files of the fork."""
+    file, messages = _installed_schema()
+    layer = messages["LayerParameter"]
+    kept = [field for field in layer.field if field.number < _FIRST_COLLISION]
+    del layer.field[:]
+    layer.field.extend(kept)
+    return _classes(file, "NetParameter")["NetParameter"]
+
+
+def _installed_schema():
+    """A copy of the installed Caffe's schema that may be changed, and its messages by name."""
+    from caffe.proto import caffe_pb2
+
+    file = descriptor_pb2.FileDescriptorProto()
+    caffe_pb2.DESCRIPTOR.CopyToProto(file)
+    return file, {message.name: message for message in file.message_type}
+
+
+def _classes(file, *names):
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     classes = {}
-    for name in ("NetParameter", "SolverParameter"):
-        descriptor = pool.FindMessageTypeByName(package[1:] + name)
+    for name in names:
+        descriptor = pool.FindMessageTypeByName(f"{file.package}.{name}".lstrip("."))
         if hasattr(message_factory, "GetMessageClass"):
             classes[name] = message_factory.GetMessageClass(descriptor)
         else:

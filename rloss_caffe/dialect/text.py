@@ -6,7 +6,7 @@ Protobuf says what a text means, but not where it says so, and it forgets the co
 import re
 from collections import namedtuple
 
-__all__ = ["PLACEHOLDER", "Edits", "Placeholders", "comments", "fields", "line_of"]
+__all__ = ["PLACEHOLDER", "Edits", "Placeholders", "comments", "fields", "line_of", "placeholders"]
 
 PLACEHOLDER = re.compile(r"\$\{\w+\}")
 _TOKEN = re.compile(
@@ -60,6 +60,12 @@ def line_of(text, position):
 def comments(text, start, end):
     """The comments in ``text[start:end]``."""
     return [token.group() for token in _TOKEN.finditer(text, start, end) if token.lastgroup == "comment"]
+
+
+def placeholders(text):
+    """The placeholders of a text, each once, sorted; those in comments do not count."""
+    tokens = (token.group() for token in _TOKEN.finditer(text) if token.lastgroup != "comment")
+    return sorted({name for token in tokens for name in PLACEHOLDER.findall(token)})
 
 
 class Placeholders:

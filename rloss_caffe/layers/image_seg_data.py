@@ -30,8 +30,8 @@ class ImageSegData(Layer):
 
     Parameters (param_str)
     ----------------------
-    See `PARAMETERS`; those of the fork's image_data_param and transform_param in one list, and four of ours:
-    seed, prefetch, workers, phase.
+    See `PARAMETERS`; those of the fork's image_data_param and transform_param in one list, and five of ours:
+    num_labels, seed, prefetch, workers, phase.
 
     Example
     -------
@@ -74,6 +74,9 @@ class ImageSegData(Layer):
         Parameter("mean_value", "float", [], repeated=True, doc="one for all channels, or one each: B, G, R"),
         Parameter("scale", "float", 1.0, doc="multiplies the values after the mean is subtracted"),
         Parameter("scale_factors", "float", [], repeated=True, above=0, doc="scale each sample by one of these"),
+        Parameter(
+            "num_labels", "int", None, minimum=1, maximum=256, doc="refuse labels >= this; default: none is refused"
+        ),
         Parameter("seed", "int", None, minimum=0, maximum=2**32 - 1, doc="default: drawn from Caffe's generator"),
         Parameter("prefetch", "int", 4, minimum=0, doc="batches made ahead; 0: none, and no worker processes"),
         Parameter("workers", "int", 2, minimum=1, doc="processes that make them"),
@@ -97,6 +100,7 @@ class ImageSegData(Layer):
             "is_color": parameters.is_color,
             "new_size": self._new_size(),
             "ignore_label": parameters.ignore_label,
+            "num_labels": parameters.num_labels,
         }
         maker = SampleMaker(**options)
         if len(parameters.mean_value) not in (0, 1, maker.channels):

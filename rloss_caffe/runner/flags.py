@@ -2,7 +2,7 @@
 
 import os
 
-__all__ = ["add_flags", "existing_files", "nonnegative", "positive"]
+__all__ = ["add_flags", "existing_file", "existing_files", "nonnegative", "positive"]
 
 # name: (default, meaning), as in the caffe program
 _FLAGS = {
@@ -48,10 +48,13 @@ def nonnegative(text):
     return int(text)
 
 
+def existing_file(flag, path):
+    """The path, if there is a file: without one Caffe itself would end the process."""
+    if not os.path.isfile(path):
+        raise ValueError(f"--{flag}: no such file: {path}")
+    return path
+
+
 def existing_files(flag, text):
-    """The files of a comma list; each must exist, as Caffe itself would end the process."""
-    paths = [path for path in text.split(",") if path]
-    for path in paths:
-        if not os.path.isfile(path):
-            raise ValueError(f"--{flag}: no such file: {path}")
-    return paths
+    """The files of a comma list."""
+    return [existing_file(flag, path) for path in map(str.strip, text.split(",")) if path]

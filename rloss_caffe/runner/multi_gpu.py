@@ -5,50 +5,65 @@ pycaffe; it could not be tried out, for lack of a machine with two GPUs.
 """
 
 import multiprocessing
+import multiprocessing.connection
 import signal
 
-from rloss_caffe.runner import devices, loading
+from rloss_caffe.dialect import check_solverstate, load_weights
+from rloss_caffe.runner import devices, loading, log
 from rloss_caffe.runner.training import Requests, solve
-from rloss_caffe.runner.weights import load_weights
 
 __all__ = ["train"]
 
 
-def train(solver_path, snapshot, weights, gpus, effects):
-    """Run until max_iter, or until a signal; returns whether training went on to its end."""
+def train(solver_path, snapshot, weights, gpus, effects, level=0, stage=""):
+    """Run until max_iter, or until a signal; RuntimeError if one of the processes fails."""
     import caffe
 
     if not hasattr(caffe, "NCCL"):
         raise ValueError("several GPUs need a Caffe that was built with NCCL (USE_NCCL := 1)")
     context = multiprocessing.get_context("spawn")
-    unique_id = caffe.NCCL.new_uid()
-    stop_at, is_complete = context.Value("l", -1), context.Value("b", 0)
-    shared = unique_id, solver_path, snapshot, weights, gpus, effects, stop_at, is_complete
+    shared = caffe.NCCL.new_uid(), solver_path, snapshot, weights, gpus, effects, level, stage, context.Value("l", -1)
     processes = [context.Process(target=_run, args=(rank, *shared)) for rank in range(len(gpus))]
     for process in processes:
         process.start()
     ignored = {number: signal.signal(number, signal.SIG_IGN) for number in effects}  # rank 0 has the handlers
-    for process in processes:
-        process.join()
-    for number, handler in ignored.items():
-        signal.signal(number, handler)
-    failed = [gpus[rank] for rank, process in enumerate(processes) if process.exitcode]
-    if failed:
-        raise RuntimeError(f"training failed on GPU {', '.join(map(str, failed))}; the messages are above")
-    return bool(is_complete.value)
+    try:
+        _join(processes, gpus)
+    finally:
+        for number, handler in ignored.items():
+            signal.signal(number, handler)
 
 
-def _run(rank, unique_id, solver_path, snapshot, weights, gpus, effects, stop_at, is_complete):
+def _join(processes, gpus):
+    """Wait for all. If one fails the others end too: they would wait for its gradients for ever."""
+    running = {process.sentinel: gpu for process, gpu in zip(processes, gpus)}
+    by_sentinel = {process.sentinel: process for process in processes}
+    failed = []
+    while running:
+        for sentinel in multiprocessing.connection.wait(list(running)):
+            gpu = running.pop(sentinel)
+            by_sentinel[sentinel].join()
+            if by_sentinel[sentinel].exitcode:
+                failed.append(gpu)
+        if failed:
+            for sentinel in running:
+                by_sentinel[sentinel].kill()
+                by_sentinel[sentinel].join()
+            raise RuntimeError(f"training failed on GPU {', '.join(map(str, failed))}; the messages are above")
+
+
+def _run(rank, unique_id, solver_path, snapshot, weights, gpus, effects, level, stage, stop_at):
     import caffe
 
     devices.use(gpus[rank])
     caffe.set_solver_count(len(gpus))
     caffe.set_solver_rank(rank)
     caffe.set_multiprocess(True)
-    solver = loading.load_solver(solver_path)
+    solver = loading.load_solver(solver_path, level, stage)
     for path in weights:
-        load_weights(solver.net, path)
+        load_weights(solver.net, path, log.warning)
     if snapshot:
+        check_solverstate(snapshot, solver.net)
         solver.restore(snapshot)
     nccl = caffe.NCCL(solver, unique_id)
     nccl.bcast()
@@ -57,9 +72,7 @@ def _run(rank, unique_id, solver_path, snapshot, weights, gpus, effects, stop_at
         solver.net.after_backward(nccl)
     with Requests(effects if rank == 0 else dict.fromkeys(effects, "none")) as requests:
         together = _Together(solver, requests, stop_at)
-        complete = solve(solver, loading.read_solver(solver_path), together, saves=rank == 0)
-    if rank == 0:
-        is_complete.value = complete
+        solve(solver, loading.read_solver(solver_path), together, is_root=rank == 0)
 
 
 class _Together:

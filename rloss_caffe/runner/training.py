@@ -45,7 +45,7 @@ class _Stop(Exception):
     pass
 
 
-def solve(solver, parameters, requests, saves=True):
+def solve(solver, parameters, requests, is_root=True):
     """``solver.solve()``, that can be interrupted.
 
     Signals that come in the middle of an iteration take effect at its end: what is saved is always a whole number of
@@ -57,8 +57,8 @@ def solve(solver, parameters, requests, saves=True):
     parameters : SolverParameter
         Its settings; pycaffe's ``solver.param`` has only a few of them.
     requests : Requests
-    saves : bool
-        Whether a stop saves a snapshot; of several solvers one does.
+    is_root : bool
+        Of several solvers that train together only the root, that of rank 0, saves snapshots.
 
     Returns
     -------
@@ -74,19 +74,23 @@ def solve(solver, parameters, requests, saves=True):
 
     solver.add_callback(between_iterations, lambda: None)
     try:
-        solver.solve()
+        if is_root:
+            solver.solve()
+        else:
+            solver.step(parameters.max_iter - solver.iter)  # solve() is the root's in Caffe, too
         between_iterations()
         return True
     except _Stop:
         if solver.iter >= parameters.max_iter:
             return True
         has_just_saved = parameters.snapshot and solver.iter % parameters.snapshot == 0
-        if parameters.snapshot_after_train and not has_just_saved and saves:
+        if parameters.snapshot_after_train and not has_just_saved and is_root:
             solver.snapshot()
         log.info("Optimization stopped early.", "solver.cpp:1")
         return False
     except Exception:
-        _rescue(solver)
+        if is_root:
+            _rescue(solver)
         raise
 
 
