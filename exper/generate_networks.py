@@ -394,7 +394,7 @@ def resnet_loss(net, scores, suffix="", labels="label_shrink"):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # deeplab_squeezenet: ours, for training on a CPU. SqueezeNet v1.0 (Iandola et al., 2016) with the layer names of its
-# release, so that the public weights load; its ImageNet classifier conv10 is replaced by a DeepLab one.
+# release, so that the public weights load; beside its ImageNet classifier conv10 comes a DeepLab one.
 
 # Layers up to here keep their ImageNet weights: generic features, half of the time to train.
 LAST_FROZEN_FIRE = 4
@@ -433,14 +433,31 @@ def squeezenet_trunk(net):
     return dropout(net, "drop9", blob)
 
 
+def image_context(net, blob, **fillers):
+    """What is in the whole image: ImageNet's 1000 scores, as the release computes them, become 256 features of it.
+
+    Without it the small network tells the classes apart poorly: it sees a cow's flank as sheep, horse and cow. Every
+    second pixel is enough for an average. DeepLab v3 has such a branch, too.
+    """
+    blob = conv(net, "conv10", blob, 1000, 1, lr=(0, 0), stride=2)
+    relu(net, "relu_conv10", blob)
+    blob = net.add("Pooling", "pool10", blob, pooling_param=dict(pool="AVE", global_pooling=True))
+    blob = net.add("Power", "scale10", blob, power_param=dict(scale=1 / 16))
+    blob = conv(net, "context", blob, 256, 1, lr=(10, 20), **fillers)
+    return net.add("Flatten", "context_flat", blob)
+
+
 def deeplab_squeezenet(net):
-    data(net, batch_size=4)
+    data(net, batch_size=4, scale_factors=[0.75, 1, 1.25])
     xavier = dict(weight_filler=dict(type="xavier"), bias_filler=dict(type="constant")) if net.train else {}
+    trunk = squeezenet_trunk(net)
     # The trunk's features are large (standard deviation 71 on photographs). Unscaled, the new
     # layers' first steps are so long that the network ends up with one answer for every image.
-    blob = net.add("Power", "scale9", squeezenet_trunk(net), power_param=dict(scale=1 / 64))
-    # A quarter of largeFOV's 1024 channels and no fc7.
-    blob = conv_relu_drop(net, "fc6", "6", blob, 256, 3, lr=(10, 20), pad=12, dilation=12, **xavier)
+    blob = net.add("Power", "scale9", trunk, power_param=dict(scale=1 / 64))
+    # A quarter of largeFOV's 1024 channels, no fc7, and the image's context as a bias of every channel.
+    blob = conv(net, "fc6", blob, 256, 3, lr=(10, 20), pad=12, dilation=12, **xavier)
+    blob = net.add("Bias", "fc6_context", [blob, image_context(net, trunk, **xavier)], bias_param=dict(axis=0))
+    blob = dropout(net, "drop6", relu(net, "relu6", blob))
     scores = conv(net, "fc8_${EXP}", blob, NUM_LABELS, 1, lr=(10, 20), std=0.01)
     if net.train:
         label_shrink(net)
