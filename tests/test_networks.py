@@ -268,8 +268,8 @@ def test_runs(network, file, data_root, monkeypatch):
         gradient = net.params[name][0].diff
         assert np.isfinite(gradient).all() and gradient.any(), name
     if network == "deeplab_squeezenet":
-        frozen = ["conv1", *(name for name in net.params if name[:5] in ("fire2", "fire3", "fire4"))]
-        assert len(frozen) == 10 and not any(blob.diff.any() for name in frozen for blob in net.params[name])
+        frozen = ["conv1", "conv10", *(name for name in net.params if name[:5] in ("fire2", "fire3", "fire4"))]
+        assert len(frozen) == 11 and not any(blob.diff.any() for name in frozen for blob in net.params[name])
     if file == "trainwithdensecrfloss":
         assert float(outputs["densecrf_loss"]) < 0
         gradient = net.blobs[next(name for name in net.blobs if name.endswith("_interp_softmax"))].diff
@@ -321,3 +321,22 @@ def test_squeezenet_features_are_the_releases(tmp_path):
     inner = (slice(None), slice(5, 8), slice(5, 8))  # further out, the release's zero padding shows
     assert expected[inner].max() > 1
     assert np.allclose(found[:, :13, :13][inner], expected[inner], rtol=1e-4, atol=1e-3)
+
+
+def test_squeezenet_sees_the_whole_image(tmp_path):
+    """A change in one corner reaches the classifier everywhere, as the same bias of a channel."""
+    net = read_net(CONFIG / "deeplab_squeezenet" / "test.prototxt")
+    names = [layer.name for layer in net.layer]
+    shape = {"shape": [{"dim": [2, 3, 65, 65]}]}
+    data = caffe_pb2.LayerParameter(name="data", type="Input", top=["data"], input_param=shape)
+    path = tmp_path / "net.prototxt"
+    layers = [data, *net.layer[1 : names.index("fc6_context") + 1]]
+    path.write_text(text_format.MessageToString(caffe_pb2.NetParameter(layer=layers)))
+    net = caffe.Net(str(path), caffe.TEST)
+    randomise(net)
+    net.blobs["data"].data[...] = 50
+    net.blobs["data"].data[1, :, :20, :20] = -80
+    net.forward()
+    context = net.blobs["fc6_context"].data - net.blobs["fc6"].data
+    assert np.allclose(context, context[:, :, :1, :1], atol=1e-4 * np.abs(context).max())
+    assert not np.allclose(context[0], context[1], rtol=0.01)

@@ -3,7 +3,7 @@
 
 Usage: python exper/voc_mini/loss_weight.py --data-root FOLDER --list FILE --weights W.caffemodel [--batches 8]
 
-FILE lists images with scribbles, W is what phase one made of deeplab_squeezenet. The table has for each setting, averaged
+FILE lists images with scribbles, W is what phase one made of deeplab_squeezenet. The table has for each setting, means
 over batches: the gradient of the cross entropy and, for a loss weight of 1, of the DenseCRF loss, as L1 norms over the
 score map and as L2 norms over all trained weights; and the loss weight at which both push equally hard on the weights.
 """
