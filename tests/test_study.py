@@ -120,6 +120,7 @@ def test_loss_weight(tmp_path):
     found = {tuple(row[:4]): row[4:] for row in rows}
     base = found[225, 60, 15, 21]
     assert base[4] == pytest.approx(base[2] / base[3], rel=0.01)
+    assert base[5] == pytest.approx(base[1] / (225**2 * 60 * 15), rel=0.01)
     assert found[225, 100, 15, 21][0] == base[0]
     assert found[225, 15, 15, 21][1] < found[225, 30, 15, 21][1] < base[1] < found[225, 100, 15, 21][1]
     assert found[225, 60, 5, 21][1] < base[1] < found[225, 60, 30, 21][1]

@@ -5,7 +5,8 @@ Usage: python exper/voc_mini/loss_weight.py --data-root FOLDER --list FILE --wei
 
 FILE lists images with scribbles, W is what phase one made of deeplab_squeezenet. The table has for each setting, means
 over batches: the gradient of the cross entropy and, for a loss weight of 1, of the DenseCRF loss, as L1 norms over the
-score map and as L2 norms over all trained weights; and the loss weight at which both push equally hard on the weights.
+score map and as L2 norms over all trained weights; the loss weight at which both push equally hard on the weights; and
+the DenseCRF loss's L1 norm divided by crop^2 * bi_xy_std * bi_rgb_std, which changes little.
 """
 
 import argparse
@@ -45,12 +46,13 @@ def main():
     parser.add_argument("--batches", type=int, default=8)
     arguments = parser.parse_args()
     header = ["crop", "bi_xy_std", "bi_rgb_std", "classes", "scores: cross entropy", "DenseCRF"]
-    header += ["weights: cross entropy", "DenseCRF", "equal at"]
+    header += ["weights: cross entropy", "DenseCRF", "equal at", "DenseCRF, divided"]
     print("| " + " | ".join(header) + " |\n" + "|---" * len(header) + "|")
     for crop, xy_std, rgb_std, classes in SETTINGS:
         net = make_net(arguments, crop, xy_std, rgb_std, classes)
         figures = measure(net, arguments.batches)
-        cells = [f"{value:.3g}" for value in (*figures, figures[2] / figures[3])]
+        divided = figures[1] / (crop**2 * xy_std * rgb_std)
+        cells = [f"{value:.3g}" for value in (*figures, figures[2] / figures[3], divided)]
         print(f"| {crop} | {xy_std:g} | {rgb_std:g} | {classes} | " + " | ".join(cells) + " |", flush=True)
 
 
