@@ -430,7 +430,7 @@ def squeezenet_trunk(net):
         blob = fire(net, number, blob)
         if number in (4, 8):
             blob = pool(net, f"pool{number}", blob, 2 if number == 4 else 1)
-    return dropout(net, "drop9", blob)
+    return blob
 
 
 def image_context(net, blob, **fillers):

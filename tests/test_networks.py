@@ -285,7 +285,7 @@ def squeezenet_trunk(size):
     names = [layer.name for layer in net.layer]
     shape = {"shape": [{"dim": [1, 3, size, size]}]}
     data = caffe_pb2.LayerParameter(name="data", type="Input", top=["data"], input_param=shape)
-    return caffe_pb2.NetParameter(layer=[data, *net.layer[1 : names.index("drop9")]])
+    return caffe_pb2.NetParameter(layer=[data, *net.layer[1 : names.index("scale9")]])
 
 
 @pytest.mark.parametrize("size, features", [(65, 9), (321, 41), (513, 65)])
