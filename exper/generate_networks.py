@@ -457,7 +457,9 @@ def deeplab_squeezenet(net):
     # A quarter of largeFOV's 1024 channels, no fc7, and the image's context as a bias of every channel.
     blob = conv(net, "fc6", blob, 256, 3, lr=(10, 20), pad=12, dilation=12, **xavier)
     blob = net.add("Bias", "fc6_context", [blob, image_context(net, trunk, **xavier)], bias_param=dict(axis=0))
-    blob = dropout(net, "drop6", relu(net, "relu6", blob))
+    blob = relu(net, "relu6", blob)
+    if not net.with_densecrf_loss:  # it wants sure predictions: where they waver between classes, background wins
+        blob = dropout(net, "drop6", blob)
     scores = conv(net, "fc8_${EXP}", blob, NUM_LABELS, 1, lr=(10, 20), std=0.01)
     if net.train:
         label_shrink(net)
@@ -508,7 +510,7 @@ SOLVERS = {
     "deeplab_squeezenet": [
         # Adam: in 150 iterations it comes as far as plain gradient descent in 350.
         dict(base_lr=1e-4, max_iter=3000, type="Adam", solver_mode="CPU", snapshot=500, **POLY),
-        dict(base_lr=5e-5, max_iter=1500, type="Adam", solver_mode="CPU", snapshot=500, **POLY),
+        dict(base_lr=1e-4, max_iter=1500, type="Adam", solver_mode="CPU", snapshot=500, **POLY),
     ],
 }
 

@@ -47,10 +47,9 @@ def sentences(runs, seeds):
 def every_run(runs, seeds):
     rows = [
         [str(seed), *(f"{runs[name][index]['plain']['mean_iou']:.2f}" for name in RUNS)]
-        + [f"{sum(runs[name][index]['seconds'] for name in RUNS) / 60:.0f}"]
         for index, seed in enumerate(seeds)
     ]
-    return table(["seed", *(title.split(":")[0] for title in RUNS.values()), "minutes, all four"], rows)
+    return table(["seed", *(title.split(":")[0] for title in RUNS.values())], rows)
 
 
 def tuning(settings):
