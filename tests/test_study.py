@@ -1,5 +1,6 @@
 """exper/voc_mini: the study's lists, steps and tables; the loss's push beside the cross entropy's."""
 
+import json
 import os
 import subprocess
 import sys
@@ -41,37 +42,42 @@ def test_nothing_is_trained_on_that_is_tuned_or_scored_on(modules, tmp_path):
     assert not set(images["train"]) & set(images["held_out"])
     assert all("masks" in line for line in lists["held_out"] + lists["train_full"] + lists["val"])
     assert all("scribbles" in line for line in lists["held_out_scribbles"] + lists["train"])
-    made.plan_baselines(1)
-    made.plan_tuning(1)
-    made.plan_comparison(1, study.SETTINGS[1])
-    for name, (needs, variables) in made.steps.items():
-        assert variables.get("TEST_SET", "val") == ("held_out" if name.startswith("tuning") else "val")
-        assert all(need in made.steps for need in needs)
-    # Phase two and its control differ in the weight alone, and have as many iterations as the full masks in all.
-    two, control = (made.steps[f"seed1/{name}"][1] for name in ("phase_two", "control"))
-    assert {key for key in two if two[key] != control[key]} == {"DENSECRF_LOSS_WEIGHT"}
-    whole = made.steps["seed1/phase_one"][1]["MAX_ITER"] + two["MAX_ITER2"]
-    assert made.steps["seed1/full"][1]["MAX_ITER"] == whole
+    settings = [study.CONTROL, *study.SETTINGS]
+    made.plan_first_phase(1)
+    for setting in settings:
+        made.plan_second_phase(1, setting, "held_out")
+    made.plan_second_phase(1, settings[1], "val")
+    assert all(need in made.steps for needs, _ in made.steps.values() for need in needs)
+    # Second phases differ in the loss alone, and have with the first as many iterations as the full masks.
+    names = [study.folder_of(1, setting) for setting in settings]
+    variables = [made.steps[name, "held_out"][1] for name in names]
+    differing = {key for each in variables for key in each if each[key] != variables[0][key]}
+    assert differing <= {"DENSECRF_LOSS_WEIGHT", "BI_XY_STD", "BI_RGB_STD"} and len(set(names)) == len(names)
+    assert made.steps[names[1], "val"][1] == variables[1]
+    whole = made.steps["seed1/phase_one", "val"][1]["MAX_ITER"] + variables[0]["MAX_ITER2"]
+    assert made.steps["seed1/full", "val"][1]["MAX_ITER"] == whole
 
 
 def test_steps_run_once_and_after_those_they_need(modules, tmp_path, monkeypatch):
     study, _ = modules
     made = study.Study(tmp_path, tmp_path / "out", study.QUICK)
-    made.plan_baselines(1)
-    made.plan_comparison(1, study.SETTINGS[1])
+    made.plan_first_phase(1)
+    for setting in study.SETTINGS:
+        made.plan_second_phase(1, setting, "held_out")
     order = []
 
     def note(step):
         assert all(need in order for need in made.steps[step][0])
         order.append(step)
-        made.scores_path(step).parent.mkdir(parents=True)
-        made.scores_path(step).write_text("{}")
+        made.scores_path(*step).parent.mkdir(parents=True, exist_ok=True)
+        made.scores_path(*step).write_text(json.dumps({"accuracy": {"mean_iou": len(order)}}))
 
     monkeypatch.setattr(made, "run_step", note)
     made.run(jobs=2)
     assert sorted(order) == sorted(made.steps)
     made.run(jobs=2)
     assert len(order) == len(made.steps)
+    assert study.folder_of(1, made.best_setting(1)) == order[-1][0]
 
 
 def test_report(modules):
@@ -125,3 +131,40 @@ def test_loss_weight(tmp_path):
     assert found[225, 15, 15, 21][1] < found[225, 30, 15, 21][1] < base[1] < found[225, 100, 15, 21][1]
     assert found[225, 60, 5, 21][1] < base[1] < found[225, 60, 30, 21][1]
     assert found[113, 60, 15, 21][1] < base[1] < found[321, 60, 15, 21][1]
+
+
+def test_limits(monkeypatch):
+    pytest.importorskip("caffe", reason="the module runs a Caffe net")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import limits
+
+    label = np.array([[0, 0, 0, 1, 1, 2, 2, 2, 2, 255]], np.uint8)
+    predicted = np.array([[0, 0, 1, 0, 1, 1, 1, 2, 2, 2]])
+    scores = np.eye(3, dtype=np.float32)[predicted].transpose(2, 0, 1)
+    result = limits.Result(3)
+    result.add(scores, label)
+    # IoU 2/4, 1/5, 2/4; background 2/4, foreground 5/7; recall 5/6; precision 5/6; 3 of the 5 found are right.
+    # With everything that is found as class 2: 2/4, 0/2, 4/6.
+    expected = [(1 / 2 + 1 / 5 + 1 / 2) / 3, (1 / 2 + 5 / 7) / 2, 5 / 6, 5 / 6, 3 / 5, (1 / 2 + 0 + 4 / 6) / 3]
+    assert np.allclose(result.figures(), 100 * np.array(expected))
+
+
+def test_a_step_follows_the_push(monkeypatch):
+    """Two uniform halves with one unsure pixel: its half decides."""
+    pytest.importorskip("caffe", reason="the module runs a Caffe net")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import limits
+
+    from rloss_caffe.loss_net import LossInput
+
+    image = np.full((3, 20, 20), 50, np.float32)
+    image[:, :, 10:] = -50
+    probabilities = np.zeros((2, 20, 20), np.float32)
+    probabilities[0, :, :10], probabilities[1, :, 10:] = 0.9, 0.9
+    probabilities[:, 10, 3] = 0.45, 0.55
+    probabilities[1] = 1 - probabilities[0]
+    results = dict(limits.all_scores(LossInput(image, probabilities, (20, 18)), True))
+    assert len(results) == 1 + len(limits.KERNELS) * len(limits.LENGTHS)
+    for key, scores in results.items():
+        assert scores.shape == (2, 20, 18)
+        assert (scores[:, 10, 3].argmax() == 0) == (key != "")

@@ -34,11 +34,10 @@ HERE = Path(__file__).resolve().parent
 SCRIPT = HERE.parent / "run_pascal_scribble.sh"
 NETWORK = "deeplab_squeezenet"
 CROP, TEST_CROP, BATCH = 225, 321, 4
-ITERATIONS = {"phase_one": 1500, "phase_two": 600, "tuning": 300}
-QUICK = {"phase_one": 4, "phase_two": 2, "tuning": 2}
-# Loss weight, bi_xy_std, bi_rgb_std. A weight of 0 is what the others have to beat.
-SETTINGS = [("0", 60, 15), ("1e-8", 60, 15), ("2e-8", 60, 15), ("4e-8", 30, 15), ("8e-8", 15, 15)]
-
+ITERATIONS = {"phase_one": 1500, "phase_two": 1500}
+QUICK = {"phase_one": 4, "phase_two": 2}
+CONTROL = "0", 60, 15  # loss weight, bi_xy_std, bi_rgb_std
+SETTINGS = [("3e-8", 30, 15), ("1e-8", 60, 15), ("2e-8", 60, 15)]
 # Mean-field inference at test time, on top of the scores: the settings in the comments of DeepLab-LargeFOV's test net.
 DENSE_CRF = "max_iter: 10\npos_w: 3\npos_xy_std: 3\nbi_w: 5\nbi_xy_std: 50\nbi_rgb_std: 10"
 
@@ -54,18 +53,20 @@ def main():
     study = Study(arguments.data_root.resolve(), arguments.output.resolve(), QUICK if arguments.quick else ITERATIONS)
     study.write_lists()
     first, *others = arguments.seeds
-    study.plan_baselines(first)
-    study.plan_tuning(first)
+    study.plan_first_phase(first)
+    for setting in [CONTROL, *SETTINGS]:
+        study.plan_second_phase(first, setting, "held_out")
     for seed in others:
-        study.plan_baselines(seed)
+        study.plan_first_phase(seed)
     try:
         study.run(arguments.jobs)
         setting = study.best_setting(first)
         for seed in arguments.seeds:
-            study.plan_comparison(seed, setting)
+            study.plan_second_phase(seed, CONTROL, "val")
+            study.plan_second_phase(seed, setting, "val")
         study.run(arguments.jobs)
         study.report(arguments.seeds, setting)
-        study.draw(first)
+        study.draw(first, setting)
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         sys.exit(130)
@@ -76,7 +77,7 @@ class Study:
 
     def __init__(self, data_root, output, iterations):
         self.data_root, self.output, self.iterations = data_root, output, iterations
-        self.steps = {}  # name: (steps it needs, variables of the run script)
+        self.steps = {}  # (folder, list to score): (steps it needs, variables of the run script)
 
     def write_lists(self):
         """Training lists without the images held out, and these with their masks."""
@@ -89,48 +90,40 @@ class Study:
         for name, lines in {**lists, **held_out}.items():
             (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
 
-    def plan_baselines(self, seed):
+    def plan_first_phase(self, seed):
         one, two = self.iterations["phase_one"], self.iterations["phase_two"]
-        phase_one = dict(RUN_TRAINWITHDENSECRFLOSS=0, SEED=seed)
-        self.steps[f"seed{seed}/phase_one"] = [], dict(phase_one, MAX_ITER=one)
-        self.steps[f"seed{seed}/full"] = [], dict(phase_one, MAX_ITER=one + two, TRAIN_SET_SUFFIX="_full")
+        variables = dict(RUN_TRAINWITHDENSECRFLOSS=0, SEED=seed)
+        self.steps[f"seed{seed}/phase_one", "val"] = [], dict(variables, MAX_ITER=one)
+        self.steps[f"seed{seed}/full", "val"] = [], dict(variables, MAX_ITER=one + two, TRAIN_SET_SUFFIX="_full")
 
-    def plan_tuning(self, seed):
-        for setting in SETTINGS:
-            variables = self.second_phase(seed, setting, self.iterations["tuning"])
-            self.steps[tuning_name(setting)] = [f"seed{seed}/phase_one"], dict(variables, TEST_SET="held_out")
-
-    def plan_comparison(self, seed, setting):
-        for name, weight in (("phase_two", setting[0]), ("control", "0")):
-            variables = self.second_phase(seed, (weight, *setting[1:]), self.iterations["phase_two"])
-            self.steps[f"seed{seed}/{name}"] = [f"seed{seed}/phase_one"], variables
-
-    def second_phase(self, seed, setting, iterations):
+    def plan_second_phase(self, seed, setting, test_set):
+        """Training, if it is not done, and scoring."""
         start = self.weights(f"seed{seed}/phase_one")
         weight, xy_std, rgb_std = setting
-        loss = dict(DENSECRF_LOSS_WEIGHT=weight, BI_XY_STD=xy_std, BI_RGB_STD=rgb_std)
-        return dict(loss, RUN_TRAIN=0, WEIGHTS2=start, MAX_ITER2=iterations, SEED=seed + 100)
+        variables = dict(DENSECRF_LOSS_WEIGHT=weight, BI_XY_STD=xy_std, BI_RGB_STD=rgb_std)
+        variables.update(RUN_TRAIN=0, WEIGHTS2=start, MAX_ITER2=self.iterations["phase_two"], SEED=seed + 100)
+        self.steps[folder_of(seed, setting), test_set] = [(f"seed{seed}/phase_one", "val")], variables
 
-    def weights(self, step):
-        iterations = self.steps[step][1].get("MAX_ITER2") or self.steps[step][1]["MAX_ITER"]
-        return self.output / step / "model" / NETWORK / f"{self.phase(step)}_iter_{iterations}.caffemodel"
+    def weights(self, folder):
+        kind = folder.split("/")[1]
+        phase = "train" if kind in ("phase_one", "full") else "trainwithdensecrfloss"
+        iterations = self.iterations["phase_one"] if kind == "phase_one" else self.iterations["phase_two"]
+        if kind == "full":
+            iterations += self.iterations["phase_one"]
+        return self.output / folder / "model" / NETWORK / f"{phase}_iter_{iterations}.caffemodel"
 
-    def phase(self, step):
-        return "trainwithdensecrfloss" if "MAX_ITER2" in self.steps[step][1] else "train"
+    def scores_path(self, folder, test_set="val", suffix=""):
+        phase = self.weights(folder).name.split("_iter_")[0]
+        return self.output / folder / "log" / NETWORK / f"{phase}_{test_set}{suffix}.json"
 
-    def scores_path(self, step):
-        test_set = self.steps[step][1].get("TEST_SET", "val")
-        return self.output / step / "log" / NETWORK / f"{self.phase(step)}_{test_set}.json"
-
-    def scores(self, step, suffix=""):
-        path = self.scores_path(step)
-        return json.loads(path.with_name(path.stem + suffix + path.suffix).read_text())["accuracy"]
+    def scores(self, folder, test_set="val", suffix=""):
+        return json.loads(self.scores_path(folder, test_set, suffix).read_text())["accuracy"]
 
     def run(self, jobs):
         """Do all steps that are not done, `jobs` at a time, each after those that it needs."""
         # Those that others wait for come first.
         needed = {name for needs, _ in self.steps.values() for name in needs}
-        waiting = [step for step in self.steps if not self.scores_path(step).exists()]
+        waiting = [step for step in self.steps if not self.scores_path(*step).exists()]
         waiting.sort(key=lambda step: step not in needed)
         done, running = set(self.steps) - set(waiting), {}
         with ThreadPoolExecutor(jobs) as pool:
@@ -144,35 +137,36 @@ class Study:
                     done.add(running.pop(future))
 
     def run_step(self, step):
-        variables = dict(self.steps[step][1], NET_ID=NETWORK, DATA_ROOT=self.data_root, OUTPUT=self.output / step)
-        variables.update(LIST_DIR=self.output / "list", DEV_ID="cpu", SNAPSHOT=100)
+        name, test_set = step
+        variables = dict(self.steps[step][1], NET_ID=NETWORK, DATA_ROOT=self.data_root, OUTPUT=self.output / name)
+        variables.update(LIST_DIR=self.output / "list", TEST_SET=test_set, DEV_ID="cpu", SNAPSHOT=100)
         variables.update(CROP_SIZE=CROP, TEST_CROP_SIZE=TEST_CROP, BATCH_SIZE=BATCH)
         command = [str(SCRIPT), *(f"{name}={value}" for name, value in variables.items())]
         # One thread each, Caffe's BLAS included: more, in several processes at once, get in each other's way.
         environment = dict(os.environ, RLOSS_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", GLOG_minloglevel="0")
-        print(f"{time.strftime('%H:%M:%S')} {step} begins", flush=True)
-        folder = self.output / step
+        print(f"{time.strftime('%H:%M:%S')} {name}, {test_set}: begins", flush=True)
+        folder = self.output / name
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "output.txt", "a") as log:
             status = subprocess.run(command, stdout=log, stderr=log, env=environment).returncode
         if status:
-            raise SystemExit(f"{step} failed with status {status}; see {log.name}")
-        print(f"{time.strftime('%H:%M:%S')} {step}: {self.scores(step)['mean_iou']:.2f}", flush=True)
+            raise SystemExit(f"{name} failed with status {status}; see {log.name}")
+        score = self.scores(name, test_set)["mean_iou"]
+        print(f"{time.strftime('%H:%M:%S')} {name}, {test_set}: {score:.2f}", flush=True)
 
     def best_setting(self, seed):
         """The setting with the highest mean IoU on the images held out."""
-        return max(SETTINGS[1:], key=lambda setting: self.scores(tuning_name(setting))["mean_iou"])
+        return max(SETTINGS, key=lambda setting: self.scores(folder_of(seed, setting), "held_out")["mean_iou"])
 
-    def score_with_dense_crf(self, step):
+    def score_with_dense_crf(self, folder):
         """Mean-field inference on top of the scores, in the same net."""
         from caffe.proto import caffe_pb2
         from google.protobuf import text_format
 
-        path = self.scores_path(step)
-        path = path.with_name(path.stem + "_dense_crf.json")
+        path = self.scores_path(folder, suffix="_dense_crf")
         if path.exists():
             return
-        config = self.output / step / "config" / NETWORK
+        config = self.output / folder / "config" / NETWORK
         net = text_format.Parse((config / "test_val.prototxt").read_text(), caffe_pb2.NetParameter())
         crf = dict(name="crf", type="Python", bottom=["fc8_interp", "data_dim", "data"], top=["crf"])
         crf["python_param"] = dict(module="rloss_caffe.layers", layer="DenseCRF", param_str=DENSE_CRF)
@@ -183,43 +177,53 @@ class Study:
         (config / "test_dense_crf.prototxt").write_text(text_format.MessageToString(net))
         images = len(read_lines(self.output / "list" / "val.txt"))
         command = [sys.executable, "-m", "rloss_caffe", "test", f"--model={config / 'test_dense_crf.prototxt'}"]
-        command += [f"--weights={self.weights(step)}", f"--iterations={images}", f"--json={path}"]
+        command += [f"--weights={self.weights(folder)}", f"--iterations={images}", f"--json={path}"]
         environment = dict(os.environ, GLOG_minloglevel="2", PYTHONPATH=str(HERE.parents[1]))
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
 
     def report(self, seeds, setting):
         results = {"setting": setting, "iterations": self.iterations, "runs": {}, "tuning": []}
-        for candidate in SETTINGS:
-            scores = self.scores(tuning_name(candidate))
-            results["tuning"].append({"setting": candidate, "mean_iou": scores["mean_iou"]})
-        for step in (f"seed{seed}/{name}" for seed in seeds for name in tables.RUNS):
-            self.score_with_dense_crf(step)
-            results["runs"][step] = {"plain": self.scores(step), "dense_crf": self.scores(step, "_dense_crf")}
+        for candidate in [CONTROL, *SETTINGS]:
+            score = self.scores(folder_of(seeds[0], candidate), "held_out")["mean_iou"]
+            results["tuning"].append({"setting": candidate, "mean_iou": score})
+        for seed in seeds:
+            for name, folder in self.folders(seed, setting).items():
+                self.score_with_dense_crf(folder)
+                plain, with_crf = self.scores(folder), self.scores(folder, suffix="_dense_crf")
+                results["runs"][f"seed{seed}/{name}"] = {"plain": plain, "dense_crf": with_crf}
         text = tables.report(results, seeds)
         (self.output / "results.md").write_text(text)
         (self.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
         print(text)
 
-    def draw(self, seed):
+    def folders(self, seed, setting):
+        """Of the runs that are compared, by the names they have in tables.RUNS."""
+        names = {name: f"seed{seed}/{name}" for name in ("phase_one", "full")}
+        return dict(names, phase_two=folder_of(seed, setting), control=folder_of(seed, CONTROL))
+
+    def draw(self, seed, setting):
         """Pictures of one seed's runs."""
-        titles = {"phase_one": "phase one", "phase_two": "phase two", "control": "control", "full": "full masks"}
-        logs = {title: self.logs(f"seed{seed}/{name}") for name, title in titles.items()}
+        titles = {"phase_one": "phase one", "control": "control", "phase_two": "phase two", "full": "full masks"}
+        folders = self.folders(seed, setting)
+        logs = {title: self.logs(folders[name]) for name, title in titles.items()}
         one = logs.pop("phase one")
         for name in ("phase two", "control"):
             logs[name] = [*one, *logs[name]]
         pictures.write_curves(self.output / "curves.png", logs)
         models = {}
         for name, title in titles.items():
-            step = f"seed{seed}/{name}"
-            models[title] = self.output / step / "config" / NETWORK / "test_val.prototxt", self.weights(step)
+            net = self.output / folders[name] / "config" / NETWORK / "test_val.prototxt"
+            models[title] = net, self.weights(folders[name])
         pictures.write_sheet(self.output / "photographs.png", models)
 
-    def logs(self, step):
-        return sorted((self.output / step / "log" / NETWORK).glob(f"{self.phase(step)}_2*.log"))
+    def logs(self, folder):
+        phase = self.weights(folder).name.split("_iter_")[0]
+        return sorted((self.output / folder / "log" / NETWORK).glob(f"{phase}_2*.log"))
 
 
-def tuning_name(setting):
-    return "tuning/weight_{}_xy_{}_rgb_{}".format(*setting)
+def folder_of(seed, setting):
+    """Where a second phase is."""
+    return "seed{}/weight_{}_xy_{}_rgb_{}".format(seed, *setting)
 
 
 def read_lines(path):
