@@ -8,6 +8,7 @@ figure is a median after a warm-up.
 """
 
 import argparse
+import os
 import platform
 import statistics
 import tempfile
@@ -15,6 +16,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is loaded: its log would bury the tables
 
 PHOTOS = ["astronaut", "coffee", "chelsea", "rocket"]
 DATA = """
