@@ -98,6 +98,14 @@ def test_report(modules):
     assert "| 0 | 60 | 15 | 47.12 |" in text
 
 
+def test_report_without_a_gap(modules):
+    _, tables = modules
+    run = {"plain": scores(9, 10), "dense_crf": scores(9, 10)}
+    runs = {f"seed1/{name}": run for name in tables.RUNS}
+    text = tables.report({"runs": runs, "tuning": []}, [1])
+    assert "a gap of 0.00 points to full masks: - % of it" in text
+
+
 def test_loss_weight(tmp_path):
     """The smaller the crop and the bandwidths, the less the DenseCRF loss pushes; the cross entropy does not care."""
     caffe = pytest.importorskip("caffe", reason="gradients come from a Caffe net")

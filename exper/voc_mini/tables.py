@@ -35,12 +35,11 @@ def sentences(runs, seeds):
         scores = {name: [run[key]["mean_iou"] for run in runs[name]] for name in runs}
         gains = {base: difference(scores["phase_two"], scores[base]) for base in ("phase_one", "control")}
         gap = difference(scores["full"], scores["phase_one"])
-        closed = [100 * gain / whole for gain, whole in zip(gains["phase_one"], gap)]
+        closed = [share(gain, whole) for gain, whole in zip(gains["phase_one"], gap)]
         yield (
             f"{title}: the loss gains {spread(gains['phase_one'])} points over phase one and "
             f"{spread(gains['control'])} over the control, of a gap of {spread(gap)} points to full masks: "
-            f"{100 * mean(gains['phase_one']) / mean(gap):.0f} % of it "
-            f"(seed by seed {', '.join(f'{value:.0f}' for value in closed)} %)."
+            f"{share(mean(gains['phase_one']), mean(gap))} % of it (seed by seed {', '.join(closed)} %)."
         )
 
 
@@ -56,6 +55,11 @@ def tuning(settings):
     """The settings tried on the images held out."""
     rows = [[*map(str, each["setting"]), f"{each['mean_iou']:.2f}"] for each in settings]
     return table(["loss_weight", "bi_xy_std", "bi_rgb_std", "mean IoU, images held out"], rows)
+
+
+def share(part, whole):
+    """In per cent; of a run of a few iterations, which has no gap to close, none."""
+    return f"{100 * part / whole:.0f}" if whole > 0 else "-"
 
 
 def difference(one, other):
