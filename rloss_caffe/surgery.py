@@ -56,22 +56,15 @@ def load_weights(net, path, caffe_net):
     """
     from rloss_caffe import dialect
 
-    _check_names(net, path, list(caffe_net.params))
-    dialect.load_weights(caffe_net, path)
-
-
-def _check_names(net, path, names):
-    """Caffe loads by name and passes over what is missing: a net that was never trained would seem to be poor."""
-    from rloss_caffe.dialect.weights import read_weights
-
-    if path.endswith(".h5"):
+    found = dialect.load_weights(caffe_net, path, warn=lambda _: None)
+    if found is None:
         return
-    file, _ = read_weights(path)
-    missing = sorted(set(names) - {layer.name for layer in [*file.layer, *file.layers] if layer.blobs})
-    if names and len(missing) == len(names):
+    # Caffe loads by name and passes over what is missing: a net that was never trained would seem to be poor.
+    missing = sorted(set(caffe_net.params) - found)
+    if missing and not found:
         raise ValueError(f"no layer of {net} has weights in {path}: their names differ")
     if missing:
-        warnings.warn(f"{path} has no weights for the layers {', '.join(missing)} of {net}", stacklevel=4)
+        warnings.warn(f"{path} has no weights for the layers {', '.join(missing)} of {net}", stacklevel=3)
 
 
 def runs_in(layer, phase):

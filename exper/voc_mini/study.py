@@ -106,15 +106,12 @@ class Study:
 
     def weights(self, folder):
         kind = folder.split("/")[1]
-        phase = "train" if kind in ("phase_one", "full") else "trainwithdensecrfloss"
-        iterations = self.iterations["phase_one"] if kind == "phase_one" else self.iterations["phase_two"]
-        if kind == "full":
-            iterations += self.iterations["phase_one"]
-        return self.output / folder / "model" / NETWORK / f"{phase}_iter_{iterations}.caffemodel"
+        iterations = {"phase_one": ["phase_one"], "full": ["phase_one", "phase_two"]}.get(kind, ["phase_two"])
+        count = sum(self.iterations[phase] for phase in iterations)
+        return self.output / folder / "model" / NETWORK / f"{phase_of(folder)}_iter_{count}.caffemodel"
 
     def scores_path(self, folder, test_set="val", suffix=""):
-        phase = self.weights(folder).name.split("_iter_")[0]
-        return self.output / folder / "log" / NETWORK / f"{phase}_{test_set}{suffix}.json"
+        return self.output / folder / "log" / NETWORK / f"{phase_of(folder)}_{test_set}{suffix}.json"
 
     def scores(self, folder, test_set="val", suffix=""):
         return json.loads(self.scores_path(folder, test_set, suffix).read_text())["accuracy"]
@@ -217,8 +214,12 @@ class Study:
         pictures.write_sheet(self.output / "photographs.png", models)
 
     def logs(self, folder):
-        phase = self.weights(folder).name.split("_iter_")[0]
-        return sorted((self.output / folder / "log" / NETWORK).glob(f"{phase}_2*.log"))
+        return sorted((self.output / folder / "log" / NETWORK).glob(f"{phase_of(folder)}_2*.log"))
+
+
+def phase_of(folder):
+    """What the run script calls the phase that a folder holds."""
+    return "train" if folder.endswith(("/phase_one", "/full")) else "trainwithdensecrfloss"
 
 
 def folder_of(seed, setting):

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 
 from rloss_caffe.dialect.schema import weights_message
 
-__all__ = ["check_solverstate", "load_weights", "read_weights"]
+__all__ = ["check_solverstate", "load_weights"]
 
 
 def load_weights(net, path, warn=warnings.warn):
@@ -21,6 +21,11 @@ def load_weights(net, path, warn=warnings.warn):
     warn : callable
         Gets a line of text if no layer of the net is in the file.
 
+    Returns
+    -------
+    set of str, or None
+        The layers that have weights in the file; None for HDF5, which is not looked into.
+
     Raises
     ------
     ValueError
@@ -28,21 +33,23 @@ def load_weights(net, path, warn=warnings.warn):
     """
     if path.endswith(".h5"):
         net.copy_from(path)
-        return
-    message, is_stock = read_weights(path)
-    if not _check(net, message, path):
+        return None
+    message, is_stock = _read_weights(path)
+    found = _check(net, message, path)
+    if not found:
         warn(f"No layer of the net has weights in {path}: nothing was loaded from it.")
     if is_stock:
         net.copy_from(path)
-        return
+        return found
     with tempfile.TemporaryDirectory() as folder:
         stock = os.path.join(folder, "stock.caffemodel")
         with open(stock, "wb") as file:
             file.write(message.SerializePartialToString())
         net.copy_from(stock)
+    return found
 
 
-def read_weights(path):
+def _read_weights(path):
     """A .caffemodel as a NetParameter, and whether stock Caffe can read the file itself; ValueError if it is none."""
     from caffe.proto import caffe_pb2
 
@@ -56,12 +63,12 @@ def read_weights(path):
 
 
 def _check(net, message, path):
-    """How many layers of the net are in the file; an error if one does not fit."""
-    found = 0
+    """The net's layers that are in the file; an error if one does not fit."""
+    found = set()
     for layer in [*message.layer, *message.layers]:
         if layer.name not in net.params or not layer.blobs:
             continue
-        found += 1
+        found.add(layer.name)
         expected = [tuple(blob.data.shape) for blob in net.params[layer.name]]
         shapes = [_shape(blob) for blob in layer.blobs]
         fits = len(expected) == len(shapes) and all(map(_is_same, expected, shapes))
