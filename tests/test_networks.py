@@ -24,7 +24,7 @@ PARAMETERS = {  # numbers of weights with 21 labels
     "deeplab_msc_largeFOV": 21711550,
     "deeplab_vgg16": 37877652,
     "resnet-101": 44153980,
-    "deeplab_squeezenet": 2689981,
+    "deeplab_squeezenet": 1870909,
 }
 
 
