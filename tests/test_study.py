@@ -158,22 +158,25 @@ def test_limits(monkeypatch):
     assert np.allclose(result.figures(), 100 * np.array(expected))
 
 
-def test_a_step_follows_the_push(monkeypatch):
-    """Two uniform halves with one unsure pixel: its half decides."""
+def test_free_scores_follow_the_image_and_the_scribbles(monkeypatch):
+    """Two uniform halves, the middle of each unsure or wrong: the half's own class wins, but not against a scribble."""
     pytest.importorskip("caffe", reason="the module runs a Caffe net")
     monkeypatch.syspath_prepend(str(FOLDER))
-    import limits
+    import bandwidths
 
-    from rloss_caffe.loss_net import LossInput
-
-    image = np.full((3, 20, 20), 50, np.float32)
-    image[:, :, 10:] = -50
-    probabilities = np.zeros((2, 20, 20), np.float32)
-    probabilities[0, :, :10], probabilities[1, :, 10:] = 0.9, 0.9
-    probabilities[:, 10, 3] = 0.45, 0.55
-    probabilities[1] = 1 - probabilities[0]
-    results = dict(limits.all_scores(LossInput(image, probabilities, (20, 18)), True))
-    assert len(results) == 1 + len(limits.KERNELS) * len(limits.LENGTHS)
-    for key, scores in results.items():
-        assert scores.shape == (2, 20, 18)
-        assert (scores[:, 10, 3].argmax() == 0) == (key != "")
+    image = np.full((3, 41, 41), 50, np.float32)
+    image[:, :, 20:] = -50
+    scores = np.zeros((3, 6, 6), np.float32)
+    scores[0, :, :3], scores[1, :, 3:] = 2, 2
+    scores[:, 2, 1], scores[:, 2, 4] = (0, 0.5, 0), (0.5, 0, 0)
+    lines = np.full((6, 6), 255, np.uint8)
+    expected = np.zeros((41, 41), int)
+    expected[:, 20:] = 1
+    few, many = bandwidths.minimise(image, scores, lines, 15, 8, 1.8 / (41 * 41 * 15 * 8))
+    for found in (few, many):
+        assert found.shape == (3, 41, 41)
+        assert (found.argmax(axis=0)[::8, ::8] == expected[::8, ::8]).all()
+    assert (many.argmax(axis=0) == expected).mean() > 0.95
+    lines[2, 1] = 2
+    _, many = bandwidths.minimise(image, scores, lines, 15, 8, 1.8 / (41 * 41 * 15 * 8))
+    assert many[:, 16, 8].argmax() == 2

@@ -4,9 +4,9 @@
 Usage: python exper/voc_mini/bandwidths.py --data-root FOLDER --list FILE --scribbles FILE --net PHASE-TWO-NET
        --weights W.caffemodel [--kernel 30,8 ...] [--push 1.8] [--every 1]
 
-FILEs list the same images with their full masks and with scribbles, the net is a filled in
-trainwithdensecrfloss.prototxt, W what phase one made of it. For each pair of bandwidths (xy,rgb) the scores of every image, at the resolution of the
-network, go down the gradient of both losses: cross entropy on the scribbles, and the DenseCRF loss with a weight of
+FILEs list the same images with their full masks and with scribbles, the net is phase two's, filled in, and W what phase
+one made of it. For each pair of bandwidths (xy,rgb) the scores of every image, at the network's resolution, go down the
+gradient of both losses: cross entropy on the scribbles, and the DenseCRF loss with a weight of
 push / (height * width * bi_xy_std * bi_rgb_std). The steps are Adam's, as the network's. The table has the figures of
 limits.py after a few steps and after many: the former show which way the loss pushes, the latter what it wants.
 """
