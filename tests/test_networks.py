@@ -24,7 +24,7 @@ PARAMETERS = {  # numbers of weights with 21 labels
     "deeplab_msc_largeFOV": 21711550,
     "deeplab_vgg16": 37877652,
     "resnet-101": 44153980,
-    "deeplab_squeezenet": 1870909,
+    "deeplab_squeezenet": 1911469,
 }
 
 
@@ -257,13 +257,13 @@ def test_runs(network, file, data_root, monkeypatch):
         expected = confusion.pixel_accuracy(), confusion.mean_recall(), confusion.mean_jaccard()
         assert np.allclose(accuracy, expected) and accuracy.shape == (1, 1, 1, 3)
         return
-    assert scores.shape[2:] == (9, 9)
+    assert scores.shape[2:] == ((17, 17) if network == "deeplab_squeezenet" else (9, 9))
     losses = {name: float(value) for name, value in outputs.items() if "loss" in name and name != "densecrf_loss"}
     assert len(losses) == (4 if network == "resnet-101" else 1) and min(losses.values()) > 0
     net.backward()
     # msc trains only its five branches, squeezenet not its first layers
     first_and_last = [*net.params][:: len(net.params) - 1]
-    special = {"deeplab_msc_largeFOV": ["data_conv", "pool4_ms"], "deeplab_squeezenet": ["fire5/squeeze1x1", "fc6"]}
+    special = {"deeplab_msc_largeFOV": ["data_conv", "pool4_ms"], "deeplab_squeezenet": ["fire5/squeeze1x1", "skip4"]}
     for name in special.get(network, first_and_last):
         gradient = net.params[name][0].diff
         assert np.isfinite(gradient).all() and gradient.any(), name

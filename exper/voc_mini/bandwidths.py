@@ -27,7 +27,7 @@ from rloss_caffe.interpolation import interpolate, interpolate_adjoint
 from rloss_caffe.loss_net import LossNet
 
 KERNELS = [(100, 15), (60, 15), (60, 8), (30, 15), (30, 8), (30, 5), (15, 15), (15, 8), (15, 5)]
-STRIDE = 8  # of the network
+STRIDE = 4  # of the network
 FEW, MANY, STEP = 25, 100, 0.2
 
 

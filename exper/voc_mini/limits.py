@@ -5,8 +5,9 @@ Usage: python exper/voc_mini/limits.py --data-root FOLDER --list FILE --net PHAS
 
 FILE lists images with their full masks; the net is a filled in trainwithdensecrfloss.prototxt. For each model, in per
 cent: mean IoU; mean IoU of background and foreground, all objects being one class; recall and precision of that
-foreground; how much of the foreground that is found has the right class; and the mean IoU if everything found had the
-class that covers most of the image's foreground.
+foreground; how much of the foreground that is found has the right class; how much of the foreground is missed, and of the
+background taken for foreground, within 8 pixels of each other; and the mean IoU if everything found had the class that
+covers most of the image's foreground.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 
+import cv2
 import numpy as np
 
 from rloss_caffe.confusion import ConfusionMatrix
@@ -22,7 +24,9 @@ from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.reading import read_label
 from rloss_caffe.loss_net import LossNet
 
-COLUMNS = ["mean IoU", "background / foreground", "recall", "precision", "right class", "mean IoU, one class an image"]
+COLUMNS = ["mean IoU", "background / foreground", "recall", "precision", "right class"]
+COLUMNS += ["missed near outlines", "taken near outlines", "mean IoU, one class an image"]
+NEAR = 8
 
 
 def main():
@@ -56,6 +60,7 @@ class Result:
 
     def __init__(self, n_classes):
         self.plain, self.one_class = ConfusionMatrix(n_classes), ConfusionMatrix(n_classes)
+        self.near = ConfusionMatrix(2)
 
     def add(self, scores, label):
         self.plain.add(scores[None], label[None], [255])
@@ -65,6 +70,12 @@ class Result:
         only[most] = scores.argmax(axis=0) > 0
         only[0] += 0.5
         self.one_class.add(only[None], label[None], [255])
+        sides = np.where(label == 255, label, label > 0).astype(np.uint8)
+        for side in (0, 1):
+            # Of one side's pixels: how far is the other side?
+            distance = cv2.distanceTransform((sides != 1 - side).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            near = np.where((sides == side) & (distance <= NEAR), sides, 255).astype(np.uint8)
+            self.near.add(np.stack([scores[0], scores[1:].max(axis=0)])[None], near[None], [255])
 
     def figures(self):
         counts = self.plain.counts
@@ -72,7 +83,9 @@ class Result:
         both.counts[...] = [[counts[0, 0], counts[0, 1:].sum()], [counts[1:, 0].sum(), counts[1:, 1:].sum()]]
         found = both.counts[1, 1]
         figures = [self.plain.mean_iou(), both.mean_iou(), found / both.counts[1].sum()]
-        figures += [found / both.counts[:, 1].sum(), np.trace(counts[1:, 1:]) / found, self.one_class.mean_iou()]
+        figures += [found / both.counts[:, 1].sum(), np.trace(counts[1:, 1:]) / found]
+        near = self.near.counts
+        figures += [near[1, 0] / max(1, near[1].sum()), near[0, 1] / max(1, near[0].sum()), self.one_class.mean_iou()]
         return [100 * figure for figure in figures]
 
 
