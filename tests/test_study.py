@@ -153,8 +153,8 @@ def test_limits(monkeypatch):
     monkeypatch.setattr(limits, "NEAR", 2)
     result = limits.Result(3)
     result.add(scores, label)
-    # IoU 2/4, 1/5, 2/4; background 2/4, foreground 5/7; recall 5/6; precision 5/6; 3 of the 5 found are right; of the two
-    # nearest to the outline on each side one is wrong. With everything that is found as class 2: 2/4, 0/2, 4/6.
+    # IoU 2/4, 1/5, 2/4; background 2/4, foreground 5/7; recall 5/6; precision 5/6; 3 of the 5 found are right; of the
+    # two nearest to the outline on each side one is wrong. With everything that is found as class 2: 2/4, 0/2, 4/6.
     expected = [(1 / 2 + 1 / 5 + 1 / 2) / 3, (1 / 2 + 5 / 7) / 2, 5 / 6, 5 / 6, 3 / 5]
     expected += [1 / 2, 1 / 2, (1 / 2 + 0 + 4 / 6) / 3]
     assert np.allclose(result.figures(), 100 * np.array(expected))

@@ -5,9 +5,9 @@ Usage: python exper/voc_mini/limits.py --data-root FOLDER --list FILE --net PHAS
 
 FILE lists images with their full masks; the net is a filled in trainwithdensecrfloss.prototxt. For each model, in per
 cent: mean IoU; mean IoU of background and foreground, all objects being one class; recall and precision of that
-foreground; how much of the foreground that is found has the right class; how much of the foreground is missed, and of the
-background taken for foreground, within 8 pixels of each other; and the mean IoU if everything found had the class that
-covers most of the image's foreground.
+foreground; how much of the foreground that is found has the right class; how much of the foreground is missed, and of
+the background taken for foreground, within 8 pixels of each other; and the mean IoU if everything found had the class
+that covers most of the image's foreground.
 """
 
 import argparse
