@@ -7,7 +7,8 @@ FILE lists images with their full masks; the net is a filled in trainwithdensecr
 cent: mean IoU; mean IoU of background and foreground, all objects being one class; recall and precision of that
 foreground; how much of the foreground that is found has the right class; how much of the foreground is missed, and of
 the background taken for foreground, within 8 pixels of each other; and the mean IoU if everything found had the class
-that covers most of the image's foreground.
+that covers most of the image's foreground. Last comes the DenseCRF loss a pixel, with the net's bandwidths: of the
+classes found, and of the masks, filled in with what was found where they say 'ignore'.
 """
 
 import argparse
@@ -19,6 +20,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 import cv2
 import numpy as np
 
+from rloss_caffe import densecrf_loss
 from rloss_caffe.confusion import ConfusionMatrix
 from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.reading import read_label
@@ -26,6 +28,7 @@ from rloss_caffe.loss_net import LossNet
 
 COLUMNS = ["mean IoU", "background / foreground", "recall", "precision", "right class"]
 COLUMNS += ["missed near outlines", "taken near outlines", "mean IoU, one class an image"]
+LOSSES = ["DenseCRF loss", "of the masks"]
 NEAR = 8
 
 
@@ -37,16 +40,25 @@ def main():
     parser.add_argument("--model", action="append", required=True, metavar="NAME=FILE")
     arguments = parser.parse_args()
     entries = read_list(arguments.list, arguments.data_root)
-    print("| | " + " | ".join(COLUMNS) + " |\n" + "|---" * (1 + len(COLUMNS)) + "|")
+    print("| | " + " | ".join(COLUMNS + LOSSES) + " |\n" + "|---" * (1 + len(COLUMNS + LOSSES)) + "|")
     for model in arguments.model:
         name, path = model.split("=", 1)
-        net, result = LossNet(arguments.net, Path(path)), None
+        net, result, losses = LossNet(arguments.net, Path(path)), None, []
         for entry in entries:
-            probabilities = cut(net.predict(entry.image))[1]
+            (image, probabilities), label = cut(net.predict(entry.image)), read_label(entry.label)
             result = result or Result(len(probabilities))
-            result.add(probabilities, read_label(entry.label))
-        cells = " | ".join(f"{figure:.1f}" for figure in result.figures())
-        print(f"| {name} | {cells} |", flush=True)
+            result.add(probabilities, label)
+            found = probabilities.argmax(axis=0)
+            masks = np.where(label == 255, found, label)
+            losses.append([loss_of(classes, net, image, len(probabilities)) for classes in (found, masks)])
+        cells = [*result.figures(), *np.mean(losses, axis=0)]
+        print(f"| {name} | " + " | ".join(f"{figure:.1f}" for figure in cells) + " |", flush=True)
+
+
+def loss_of(classes, net, image, n_classes):
+    """The DenseCRF loss of hard decisions, a pixel."""
+    segmentation = (classes == np.arange(n_classes)[:, None, None]).astype(np.float32)
+    return densecrf_loss(image[None], segmentation[None], net.bi_xy_std, net.bi_rgb_std).value / classes.size
 
 
 def cut(found):
