@@ -37,7 +37,7 @@ CROP, TEST_CROP, BATCH = 225, 321, 4
 ITERATIONS = {"phase_one": 1500, "phase_two": 2000}
 QUICK = {"phase_one": 4, "phase_two": 2}
 CONTROL = "0", 60, 15  # loss weight, bi_xy_std, bi_rgb_std
-SETTINGS = [("8e-8", 30, 15), ("2.4e-7", 30, 5)]
+SETTINGS = [("3e-8", 30, 15), ("8e-8", 30, 15)]
 # Mean-field inference at test time, on top of the scores: the settings in the comments of DeepLab-LargeFOV's test net.
 DENSE_CRF = "max_iter: 10\npos_w: 3\npos_xy_std: 3\nbi_w: 5\nbi_xy_std: 50\nbi_rgb_std: 10"
 
