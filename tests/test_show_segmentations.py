@@ -351,9 +351,8 @@ def test_the_same_counts_as_in_the_net_itself(tool, root):
     text = (SEG_DATA + SCORE + JUDGE).replace(
         "kernel_size: 1", 'kernel_size: 3 pad: 1 weight_filler { type: "xavier" }'
     )
-    text = (
-        text.replace("nowhere.txt", f"{root}/list.txt").replace("/nowhere", str(root)).replace("49", "67, prefetch: 0")
-    )
+    text = text.replace("crop_size: 49", "crop_size: 67, prefetch: 0")
+    text = text.replace("nowhere.txt", f"{root}/list.txt").replace("/nowhere", str(root))
     path, weights = root / "whole.prototxt", root / "whole.caffemodel"
     path.write_text(text.replace("ignore_label: 255", "{ignore_label: 255, reset: false}"))
     net = caffe.Net(str(path), caffe.TEST)
