@@ -67,6 +67,11 @@ def cut(found):
     return tuple(np.ascontiguousarray(part[:, :rows, :columns]) for part in (found.image, found.probabilities))
 
 
+def distance_to(pixels):
+    """Of each pixel to the nearest of those where `pixels` (H, W) is true."""
+    return cv2.distanceTransform((~pixels).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
 class Result:
     """Counts over all images."""
 
@@ -85,8 +90,7 @@ class Result:
         sides = np.where(label == 255, label, label > 0).astype(np.uint8)
         for side in (0, 1):
             # Of one side's pixels: how far is the other side?
-            distance = cv2.distanceTransform((sides != 1 - side).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-            near = np.where((sides == side) & (distance <= NEAR), sides, 255).astype(np.uint8)
+            near = np.where((sides == side) & (distance_to(sides == 1 - side) <= NEAR), sides, 255).astype(np.uint8)
             self.near.add(np.stack([scores[0], scores[1:].max(axis=0)])[None], near[None], [255])
 
     def figures(self):
