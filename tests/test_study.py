@@ -182,3 +182,36 @@ def test_free_scores_follow_the_image_and_the_scribbles(monkeypatch):
     lines[2, 1] = 2
     _, many = bandwidths.minimise(image, scores, lines, 15, 8, 1.8 / (41 * 41 * 15 * 8))
     assert many[:, 16, 8].argmax() == 2
+
+
+def test_limits_of_outlines_that_are_only_shifted(monkeypatch):
+    """One factor for all images mends the first image and spoils the second, which is smaller."""
+    pytest.importorskip("caffe", reason="the module runs a Caffe net")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import limits
+
+    shifted = limits.Shifted()
+    background = np.array([[0.8, 0.8, 0.6, 0.6, 0.1, 0.1]], np.float32)
+    label = np.array([[0, 0, 1, 2, 2, 255]], np.uint8)
+    shifted.add(np.stack([background, (1 - background) / 2, (1 - background) / 2]), label)
+    # 0.6 against 0.2 takes a factor below 1/3, with which 0.8 is still above 0.1: all five are right.
+    assert shifted.best() == pytest.approx(100)
+    shifted.add(np.array([[[0.65]], [[0.34]], [[0.01]]], np.float32), np.array([[0]], np.uint8))
+    # All but this one: background 2 of 3, foreground 3 of 4. Without a factor: 3 of 5, 1 of 3.
+    assert shifted.best() == pytest.approx(100 * (2 / 3 + 3 / 4) / 2)
+
+
+@pytest.mark.parametrize("off", [-4, 0, 4])
+def test_the_loss_finds_the_outline_of_a_disc(monkeypatch, off):
+    """Of a uniform disc on a uniform ground; the mask is too small or too large, and has a border of 'ignore'."""
+    pytest.importorskip("caffe", reason="the module it shares functions with runs a Caffe net")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import moved_outlines
+
+    rows, columns = np.mgrid[:81, :81]
+    radius = np.hypot(rows - 40, columns - 40)
+    image = np.where(radius < 20, np.float32(200), np.float32(50)) * np.ones((3, 1, 1), np.float32)
+    label = np.where(radius < 20 + off - 2, 3, np.where(radius < 20 + off + 2, 255, 0)).astype(np.uint8)
+    losses = moved_outlines.curve(image, moved_outlines.outwards(label), 8, 8)
+    # No object at all, which is what -16 leaves of the smallest mask, parts no pixels either.
+    assert moved_outlines.MOVES[1 + np.argmin(losses[1:])] == -off

@@ -7,8 +7,10 @@ FILE lists images with their full masks; the net is a filled in trainwithdensecr
 cent: mean IoU; mean IoU of background and foreground, all objects being one class; recall and precision of that
 foreground; how much of the foreground that is found has the right class; how much of the foreground is missed, and of
 the background taken for foreground, within 8 pixels of each other; and the mean IoU if everything found had the class
-that covers most of the image's foreground. Last comes the DenseCRF loss a pixel, with the net's bandwidths: of the
-classes found, and of the masks, filled in with what was found where they say 'ignore'.
+that covers most of the image's foreground. Then the mean IoU of background and foreground if the background's
+probability is first multiplied by whatever is best for it, one factor for all images: what is gained by more than a
+shift of all outlines. Last comes the DenseCRF loss a pixel, with the net's bandwidths: of the classes found, and of the
+masks, filled in with what was found where they say 'ignore'.
 """
 
 import argparse
@@ -28,8 +30,9 @@ from rloss_caffe.loss_net import LossNet
 
 COLUMNS = ["mean IoU", "background / foreground", "recall", "precision", "right class"]
 COLUMNS += ["missed near outlines", "taken near outlines", "mean IoU, one class an image"]
-LOSSES = ["DenseCRF loss", "of the masks"]
+MORE_COLUMNS = ["background / foreground, shifted", "DenseCRF loss", "of the masks"]
 NEAR = 8
+SHIFTS = np.exp(np.arange(-2, 2.1, 0.25))  # factors of the background's probability
 
 
 def main():
@@ -40,18 +43,19 @@ def main():
     parser.add_argument("--model", action="append", required=True, metavar="NAME=FILE")
     arguments = parser.parse_args()
     entries = read_list(arguments.list, arguments.data_root)
-    print("| | " + " | ".join(COLUMNS + LOSSES) + " |\n" + "|---" * (1 + len(COLUMNS + LOSSES)) + "|")
+    print("| | " + " | ".join(COLUMNS + MORE_COLUMNS) + " |\n" + "|---" * (1 + len(COLUMNS + MORE_COLUMNS)) + "|")
     for model in arguments.model:
         name, path = model.split("=", 1)
-        net, result, losses = LossNet(arguments.net, Path(path)), None, []
+        net, result, shifted, losses = LossNet(arguments.net, Path(path)), None, Shifted(), []
         for entry in entries:
             (image, probabilities), label = cut(net.predict(entry.image)), read_label(entry.label)
             result = result or Result(len(probabilities))
             result.add(probabilities, label)
+            shifted.add(probabilities, label)
             found = probabilities.argmax(axis=0)
             masks = np.where(label == 255, found, label)
             losses.append([loss_of(classes, net, image, len(probabilities)) for classes in (found, masks)])
-        cells = [*result.figures(), *np.mean(losses, axis=0)]
+        cells = [*result.figures(), shifted.best(), *np.mean(losses, axis=0)]
         print(f"| {name} | " + " | ".join(f"{figure:.1f}" for figure in cells) + " |", flush=True)
 
 
@@ -103,6 +107,22 @@ class Result:
         near = self.near.counts
         figures += [near[1, 0] / max(1, near[1].sum()), near[0, 1] / max(1, near[0].sum()), self.one_class.mean_iou()]
         return [100 * figure for figure in figures]
+
+
+class Shifted:
+    """Counts of background and foreground over all images, with every one of SHIFTS."""
+
+    def __init__(self):
+        self.all = [ConfusionMatrix(2) for _ in SHIFTS]
+
+    def add(self, probabilities, label):
+        sides = np.where(label == 255, label, label > 0).astype(np.uint8)
+        objects = probabilities[1:].max(axis=0)
+        for counts, factor in zip(self.all, SHIFTS):
+            counts.add(np.stack([factor * probabilities[0], objects])[None], sides[None], [255])
+
+    def best(self):
+        return 100 * max(counts.mean_iou() for counts in self.all)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ def main():
 
 def outwards(label):
     """How far outside the objects' outline each pixel lies; negative inside. Of a border of 'ignore', the middle."""
-    return distance_to((label > 0) & (label < 255)) - distance_to(label == 0)
+    inside = distance_to((label > 0) & (label < 255)) < distance_to(label == 0)
+    return np.where(inside, 0.5 - distance_to(~inside), distance_to(inside) - 0.5)
 
 
 def curve(image, distance, xy_std, rgb_std):
