@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-from test_image_data import write_pair
+from test_image_data import Image, write_pair
 
 FOLDER = ROOT / "exper" / "voc_mini"
 
@@ -215,3 +215,29 @@ def test_the_loss_finds_the_outline_of_a_disc(monkeypatch, off):
     losses = moved_outlines.curve(image, moved_outlines.outwards(label), 8, 8)
     # No object at all, which is what -16 leaves of the smallest mask, parts no pixels either.
     assert moved_outlines.MOVES[1 + np.argmin(losses[1:])] == -off
+
+
+def test_scattered_labels(tmp_path):
+    """As many pixels of each class as the scribbles have, all of them true, and near the outlines, too."""
+    mask, scribbles = np.zeros((40, 60), np.uint8), np.full((40, 60), 255, np.uint8)
+    mask[10:30, 20:50] = 7
+    mask[9:31, 19:20] = 255
+    scribbles[20, 25:45] = 7
+    scribbles[3, 5:55] = 0
+    for name, label in (("masks", mask), ("scribbles", scribbles)):
+        Image.fromarray(label).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(f"a.jpg {name}.png\n")
+    Image.fromarray(mask).save(tmp_path / "a.jpg")
+    command = [sys.executable, str(FOLDER / "scattered_labels.py"), "--data-root", str(tmp_path)]
+    command += [f"--{name}={tmp_path / name}.txt" for name in ("masks", "scribbles")]
+    subprocess.run([*command, "--output", str(tmp_path / "out")], check=True)
+    image, label = (tmp_path / "out" / "list.txt").read_text().split()
+    scattered = np.array(Image.open(tmp_path / label))
+    assert image == "a.jpg" and scattered.shape == mask.shape
+    labelled = scattered != 255
+    assert (scattered == mask)[labelled].all()
+    assert [np.count_nonzero(scattered == k) for k in (0, 7)] == [50, 20]
+    assert len(np.unique(np.nonzero(labelled)[0])) > 15
+    (tmp_path / "scribbles.txt").write_text("a.jpg scribbles.png\na.jpg scribbles.png\n")
+    done = subprocess.run([*command, "--output", str(tmp_path / "out")], capture_output=True, text=True)
+    assert done.returncode and "has 1 images" in done.stderr and "has 2" in done.stderr

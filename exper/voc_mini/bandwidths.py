@@ -19,9 +19,9 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 
 import numpy as np
 from limits import COLUMNS, Result, cut
+from pairs import read_pairs
 
 from rloss_caffe import densecrf_loss
-from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.reading import read_label
 from rloss_caffe.interpolation import interpolate, interpolate_adjoint
 from rloss_caffe.loss_net import LossNet
@@ -43,14 +43,11 @@ def main():
     parser.add_argument("--every", type=int, default=1, help="only every so-manieth image")
     arguments = parser.parse_args()
     net = LossNet(arguments.net, arguments.weights)
-    lists = (read_list(path, arguments.data_root) for path in (arguments.list, arguments.scribbles))
-    pairs = list(zip(*lists))[:: arguments.every]
+    pairs = read_pairs(arguments.list, arguments.scribbles, arguments.data_root)[:: arguments.every]
     columns = ["bi_xy_std", "bi_rgb_std", "steps", *COLUMNS[:-1]]
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     start, samples = None, []
     for masks, scribbles in pairs:
-        if masks.image != scribbles.image:
-            parser.error(f"{arguments.list} has {masks.image} where {arguments.scribbles} has {scribbles.image}")
         image, probabilities = cut(net.predict(masks.image))
         mask, lines = read_label(masks.label), read_label(scribbles.label)
         start = start or Result(len(probabilities))
