@@ -212,7 +212,7 @@ def test_the_loss_finds_the_outline_of_a_disc(monkeypatch, off):
     radius = np.hypot(rows - 40, columns - 40)
     image = np.where(radius < 20, np.float32(200), np.float32(50)) * np.ones((3, 1, 1), np.float32)
     label = np.where(radius < 20 + off - 2, 3, np.where(radius < 20 + off + 2, 255, 0)).astype(np.uint8)
-    losses = moved_outlines.curve(image, moved_outlines.outwards(label), 8, 8)
+    losses = moved_outlines.curve(image, moved_outlines.outwards(moved_outlines.sides_of(label)), 8, 8)
     # No object at all, which is what -16 leaves of the smallest mask, parts no pixels either.
     assert moved_outlines.MOVES[1 + np.argmin(losses[1:])] == -off
 

@@ -71,6 +71,11 @@ def cut(found):
     return tuple(np.ascontiguousarray(part[:, :rows, :columns]) for part in (found.image, found.probabilities))
 
 
+def sides_of(label):
+    """Label map (H, W) of background, 0, and foreground, 1; 255 stays."""
+    return np.where(label == 255, label, label > 0).astype(np.uint8)
+
+
 def distance_to(pixels):
     """Of each pixel to the nearest of those where `pixels` (H, W) is true."""
     return cv2.distanceTransform((~pixels).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -91,7 +96,7 @@ class Result:
         only[most] = scores.argmax(axis=0) > 0
         only[0] += 0.5
         self.one_class.add(only[None], label[None], [255])
-        sides = np.where(label == 255, label, label > 0).astype(np.uint8)
+        sides = sides_of(label)
         for side in (0, 1):
             # Of one side's pixels: how far is the other side?
             near = np.where((sides == side) & (distance_to(sides == 1 - side) <= NEAR), sides, 255).astype(np.uint8)
@@ -116,7 +121,7 @@ class Shifted:
         self.all = [ConfusionMatrix(2) for _ in SHIFTS]
 
     def add(self, probabilities, label):
-        sides = np.where(label == 255, label, label > 0).astype(np.uint8)
+        sides = sides_of(label)
         objects = probabilities[1:].max(axis=0)
         for counts, factor in zip(self.all, SHIFTS):
             counts.add(np.stack([factor * probabilities[0], objects])[None], sides[None], [255])

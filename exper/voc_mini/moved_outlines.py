@@ -14,7 +14,7 @@ import argparse
 
 import numpy as np
 from bandwidths import kernel
-from limits import distance_to
+from limits import distance_to, sides_of
 
 from rloss_caffe import densecrf_loss
 from rloss_caffe.data.lists import read_list
@@ -34,25 +34,25 @@ def main():
     arguments = parser.parse_args()
     samples = []
     for entry in read_list(arguments.list, arguments.data_root)[:: arguments.every]:
-        label = read_label(entry.label)
-        if (label == 0).any() and ((label > 0) & (label < 255)).any():
-            image = read_image(entry.image, True).astype(np.float32).transpose(2, 0, 1)
-            samples.append((np.ascontiguousarray(image), outwards(label)))
+        sides = sides_of(read_label(entry.label))
+        if {0, 1} <= set(sides.ravel()):
+            image = read_image(entry.image).astype(np.float32).transpose(2, 0, 1)
+            samples.append((np.ascontiguousarray(image), outwards(sides)))
     if not samples:
         parser.error(f"{arguments.list}: no image has both background and objects")
     columns = ["bi_xy_std", "bi_rgb_std", *(f"{move:+d}" for move in SHOWN), "lowest at", "-6 against +6"]
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     for xy_std, rgb_std in arguments.kernel or KERNELS:
         losses = np.array([curve(*sample, xy_std, rgb_std) for sample in samples]) / (xy_std * rgb_std)
-        rises = dict(zip(MOVES, 1000 * (losses.mean(axis=0) - losses.mean(axis=0)[MOVES.index(0)])))
+        rises = dict(zip(MOVES, 1000 * (losses - losses[:, [MOVES.index(0)]]).mean(axis=0)))
         lowest = np.mean([MOVES[index] for index in losses.argmin(axis=1)])
         cells = [f"{xy_std:g}", f"{rgb_std:g}", *(f"{rises[move]:.1f}" for move in SHOWN)]
         print("| " + " | ".join([*cells, f"{lowest:.1f}", f"{rises[-6] / rises[6]:.2f}"]) + " |", flush=True)
 
 
-def outwards(label):
+def outwards(sides):
     """How far outside the objects' outline each pixel lies; negative inside. Of a border of 'ignore', the middle."""
-    inside = distance_to((label > 0) & (label < 255)) < distance_to(label == 0)
+    inside = distance_to(sides == 1) < distance_to(sides == 0)
     return np.where(inside, 0.5 - distance_to(~inside), distance_to(inside) - 0.5)
 
 
