@@ -38,9 +38,8 @@ def main():
     parser.add_argument("--scribbles", required=True)
     parser.add_argument("--net", required=True)
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--kernel", action="append", type=kernel, metavar="XY,RGB")
     parser.add_argument("--push", type=float, default=1.8)
-    parser.add_argument("--every", type=int, default=1, help="only every so-manieth image")
+    add_options(parser)
     arguments = parser.parse_args()
     net = LossNet(arguments.net, arguments.weights)
     pairs = read_pairs(arguments.list, arguments.scribbles, arguments.data_root)[:: arguments.every]
@@ -66,6 +65,12 @@ def main():
                 result.add(found, mask)
         for steps, result in ((FEW, few), (MANY, many)):
             print(f"| {xy_std:g} | {rgb_std:g} | {steps} | {cells(result)} |", flush=True)
+
+
+def add_options(parser):
+    """Which pairs of bandwidths, and which images."""
+    parser.add_argument("--kernel", action="append", type=kernel, metavar="XY,RGB")
+    parser.add_argument("--every", type=int, default=1, help="only every n-th image")
 
 
 def kernel(text):

@@ -13,7 +13,7 @@ pixels too far inwards over that of 6 too far outwards: 1 if the loss is imparti
 import argparse
 
 import numpy as np
-from bandwidths import kernel
+from bandwidths import add_options
 from limits import distance_to, sides_of
 
 from rloss_caffe import densecrf_loss
@@ -29,8 +29,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", required=True)
     parser.add_argument("--list", required=True)
-    parser.add_argument("--kernel", action="append", type=kernel, metavar="XY,RGB")
-    parser.add_argument("--every", type=int, default=1, help="only every so-manieth image")
+    add_options(parser)
     arguments = parser.parse_args()
     samples = []
     for entry in read_list(arguments.list, arguments.data_root)[:: arguments.every]:
