@@ -195,12 +195,16 @@ latest() {
         | awk -v end="$2" '$1 <= end' | sort -n | tail -n 1 | cut -d ' ' -f 2-
 }
 
+# stop_if_interrupted WHERE: in words
+stop_if_interrupted() {
+    [ -n "$interrupted" ] || return 0
+    say "$1; the same command goes on"
+    exit 130
+}
+
 # failed WHAT: after an interrupt that is no failure
 failed() {
-    if [ -n "$interrupted" ]; then
-        say "$1 was stopped before its end; the same command goes on"
-        exit 130
-    fi
+    stop_if_interrupted "$1 was stopped before its end"
     die "$1 failed; see $log"
 }
 
@@ -236,7 +240,7 @@ train() {
         interrupted=1
         failed "$phase"
     fi
-    [ -z "$interrupted" ] || exit 130
+    stop_if_interrupted "stopped after $phase, which is done"
 }
 
 # missing_weights PATH PHASE
@@ -297,7 +301,7 @@ if [ "${RUN_TEST:-1}" = 1 ]; then
             "--iterations=${TEST_ITER:-$(grep -c '[^[:space:]]' "$LIST_DIR/$TEST_SET.txt")}"
         [ -n "${CAFFE_BIN:-}" ] || set -- "$@" "--json=$LOG/${phase}_$TEST_SET.json"
         logged "test_$phase" caffe "$@" || failed "the test"
-        [ -z "$interrupted" ] || exit 130
+        stop_if_interrupted "stopped after the test of $phase"
     done
     [ -n "$scored" ] || die "no weights to score in $MODEL; train first"
 fi

@@ -25,6 +25,11 @@ TINY = {
     "MAX_ITER": "2",
     "SEED": "1",
 }
+# As at a terminal: a process group of its own, which Ctrl-C interrupts whoever started the tests.
+TERMINAL = {
+    "start_new_session": True,
+    "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +59,8 @@ def environment(data, tmp_path):
 
 
 def run(environment, *arguments, status=0):
-    done = subprocess.run([SCRIPT, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    command = [SCRIPT, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, **TERMINAL)
     assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
@@ -86,8 +92,7 @@ def interrupt(environment, arguments, pattern):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **TERMINAL,
     )
     lines = []
     for line in process.stdout:
@@ -118,11 +123,24 @@ def test_interrupted_and_resumed(environment):
 
 def test_an_interrupt_is_no_failure_whenever_it_comes(environment):
     arguments = ["MAX_ITER=1", "RUN_TRAINWITHDENSECRFLOSS=0"]
-    for pattern, phase in {"log: .*train_2": "train", "Batch 0": "the test"}.items():
-        log, status = interrupt(environment, [*arguments, "TEST_ITER=100000"], pattern)
+    endless = {"log: .*train_2": ("train", "MAX_ITER=100000"), "Batch 0": ("the test", "TEST_ITER=100000")}
+    for pattern, (phase, longer) in endless.items():
+        log, status = interrupt(environment, [*arguments, longer], pattern)
         assert status == 130, log[-2000:]
         assert f"{phase} was stopped before its end" in log and "failed" not in log
         run(environment, *arguments, "RUN_TEST=0")
+
+
+def test_an_interrupt_between_the_steps(environment, tmp_path):
+    """Ctrl-C when a program has just done its work: nothing more is begun, and the script says so."""
+    program = tmp_path / "caffe"
+    program.write_text(f'#!/bin/sh\ntrap : INT\n"{sys.executable}" -m rloss_caffe "$@" && kill -INT 0\n')
+    program.chmod(0o755)
+    arguments = [f"CAFFE_BIN={program}", "RUN_TRAINWITHDENSECRFLOSS=0", "MAX_ITER=1"]
+    log = run(environment, *arguments, status=130)
+    assert "stopped after train, which is done; the same command goes on" in log and "scoring" not in log
+    log = run(environment, *arguments, status=130)
+    assert "train is done" in log and "stopped after the test of train; the same command goes on" in log
 
 
 def test_the_original_network(environment):
