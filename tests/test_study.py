@@ -102,8 +102,9 @@ def test_report_without_a_gap(modules):
     _, tables = modules
     run = {"plain": scores(9, 10), "dense_crf": scores(9, 10)}
     runs = {f"seed1/{name}": run for name in tables.RUNS}
+    runs["seed1/full"] = {"plain": scores(9, 10.002), "dense_crf": scores(9, 10)}  # written as 0.00
     text = tables.report({"runs": runs, "tuning": []}, [1])
-    assert "a gap of 0.00 points to full masks: - % of it" in text
+    assert text.count("a gap of 0.00 points to full masks: - % of it (seed by seed - %)") == 2
 
 
 def test_loss_weight(tmp_path):

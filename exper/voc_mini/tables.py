@@ -59,7 +59,7 @@ def tuning(settings):
 
 def share(part, whole):
     """In per cent; of a run of a few iterations, which has no gap to close, none."""
-    return f"{100 * part / whole:.0f}" if whole > 0 else "-"
+    return f"{100 * part / whole:.0f}" if round(whole, 2) > 0 else "-"
 
 
 def difference(one, other):
