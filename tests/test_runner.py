@@ -170,6 +170,26 @@ def test_interrupt_stops_with_a_snapshot_to_go_on_from(folder):
     assert snapshots(folder) == [iteration, iteration + 2]
 
 
+INTERRUPTED = """
+import os, signal, sys
+class Finder:
+    def find_spec(name, *_):
+        if name == "caffe._caffe":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+from rloss_caffe.commands import main
+sys.exit(main(["train", "--solver=solver.prototxt"]))
+"""
+
+
+def test_an_interrupt_while_caffe_is_imported_is_kept(folder):
+    write_solver(folder)
+    arguments = [sys.executable, "-c", INTERRUPTED]
+    done = subprocess.run(arguments, cwd=folder, env=environment(folder), capture_output=True, text=True)
+    assert done.returncode == 0 and "Optimization stopped early." in done.stderr, done.stderr
+    assert not snapshots(folder)  # of an untouched net there is nothing to keep
+
+
 def test_hangup_saves_and_goes_on(folder):
     process = start_slow(folder)
     process.send_signal(signal.SIGHUP)

@@ -21,23 +21,32 @@ def run(arguments):
         raise ValueError("Give a snapshot to resume training or weights to finetune but not both.")
     snapshot = existing_file("snapshot", arguments.snapshot) if arguments.snapshot else ""
     weights = existing_files("weights", arguments.weights)
+    effects = {signal.SIGINT: arguments.sigint_effect}
+    if hasattr(signal, "SIGHUP"):
+        effects[signal.SIGHUP] = arguments.sighup_effect
+    # From here on, not from the first iteration only: raised in the middle of 'import caffe', an interrupt gets lost.
+    with training.Requests(effects) as requests:
+        _train(arguments, snapshot, weights, effects, requests)
+    return 0
+
+
+def _train(arguments, snapshot, weights, effects, requests):
     parameters = loading.read_solver(arguments.solver)
     training.check_snapshot_folder(parameters, arguments.solver)
     wants_gpu = parameters.solver_mode == parameters.GPU
     gpus = devices.choose(arguments.gpu, wants_gpu, parameters.device_id)
-    effects = {signal.SIGINT: arguments.sigint_effect}
-    if hasattr(signal, "SIGHUP"):
-        effects[signal.SIGHUP] = arguments.sighup_effect
     if len(gpus) > 1:
         from rloss_caffe.runner import multi_gpu
 
+        if requests.take("stop"):
+            raise KeyboardInterrupt
         with log.without_years():
             log.info(f"Using GPUs {', '.join(map(str, gpus))}")
             multi_gpu.train(arguments.solver, snapshot, weights, gpus, effects, arguments.level, arguments.stage)
             log.info("Optimization Done.")
-        return 0
+        return
     devices.use(gpus[0] if gpus else None)
-    with log.without_years(), training.Requests(effects) as requests:
+    with log.without_years():
         solver = loading.load_solver(arguments.solver, arguments.level, arguments.stage)
         for path in weights:
             log.info(f"Finetuning from {path}")
@@ -50,4 +59,3 @@ def run(arguments):
         log.info("Starting Optimization")
         training.solve(solver, parameters, requests)
         log.info("Optimization Done.")
-    return 0
