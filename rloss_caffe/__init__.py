@@ -11,18 +11,18 @@ import importlib
 from rloss_caffe.version import __version__
 
 _HOME_OF = {
-    "Net": "rloss_caffe.dialect",
-    "get_solver": "rloss_caffe.dialect",
+    "Net": "rloss_caffe.nets",
+    "get_solver": "rloss_caffe.nets",
     "PermutohedralLattice": "rloss_caffe.filtering",
     "bilateral_features": "rloss_caffe.filtering",
     "bilateral_filter": "rloss_caffe.filtering",
     "bilateral_filter_batch": "rloss_caffe.filtering",
     "positional_features": "rloss_caffe.filtering",
     "densecrf_loss": "rloss_caffe.losses",
-    "mean_field": "rloss_caffe.inference",
+    "mean_field": "rloss_caffe.filtering.mean_field",
     "region_of_interest": "rloss_caffe.losses",
-    "get_num_threads": "rloss_caffe.threads",
-    "set_num_threads": "rloss_caffe.threads",
+    "get_num_threads": "rloss_caffe.numerics.threads",
+    "set_num_threads": "rloss_caffe.numerics.threads",
 }
 
 __all__ = ["__version__", *sorted(_HOME_OF)]

@@ -25,7 +25,7 @@ def test_filters_and_losses_need_no_caffe():
 
 
 def test_layers_say_what_they_miss():
-    code = "import sys; sys.modules['caffe'] = None; import rloss_caffe.layers"
+    code = "import sys; sys.modules['caffe'] = None; from rloss_caffe.layers import DenseCRFLoss"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     message = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and "need pycaffe" in message and "doctor" in message

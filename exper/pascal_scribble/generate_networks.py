@@ -23,7 +23,7 @@ from pathlib import Path
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
-CONFIG = Path(__file__).resolve().parent / "pascal_scribble" / "config"
+CONFIG = Path(__file__).resolve().parent / "config"
 
 HEADER = "# Written by exper/generate_networks.py. Change that script, not this file.\n"
 

@@ -4,7 +4,7 @@ import numpy as np
 import photos
 
 from rloss_caffe.layers.base import Layer
-from rloss_caffe.parameters import Parameter
+from rloss_caffe.layers.param_str import Parameter
 
 
 class Photos(Layer):

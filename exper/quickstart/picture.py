@@ -4,9 +4,9 @@ import numpy as np
 import photos
 from net import BANDWIDTHS
 
-from rloss_caffe.gradients import densecrf_gradients
-from rloss_caffe.overlays import draw_scribbles
-from rloss_caffe.parameters import read_parameters
+from rloss_caffe.layers.param_str import read_parameters
+from rloss_caffe.losses.gradients import densecrf_gradients
+from rloss_caffe.pictures.overlays import draw_scribbles
 
 # Colour-blind-safe (Okabe and Ito), background black.
 PALETTE = np.array([[0, 0, 0], [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66]], np.uint8)

@@ -23,8 +23,8 @@ from pairs import read_pairs
 
 from rloss_caffe import densecrf_loss
 from rloss_caffe.data.reading import read_label
-from rloss_caffe.interpolation import interpolate, interpolate_adjoint
-from rloss_caffe.loss_net import LossNet
+from rloss_caffe.nets.loss_net import LossNet
+from rloss_caffe.numerics.interpolation import interpolate, interpolate_adjoint
 
 KERNELS = [(100, 15), (60, 15), (60, 8), (30, 15), (30, 8), (30, 5), (15, 15), (15, 8), (15, 5)]
 STRIDE = 4  # of the network

@@ -23,10 +23,10 @@ import cv2
 import numpy as np
 
 from rloss_caffe import densecrf_loss
-from rloss_caffe.confusion import ConfusionMatrix
 from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.reading import read_label
-from rloss_caffe.loss_net import LossNet
+from rloss_caffe.nets.loss_net import LossNet
+from rloss_caffe.numerics.confusion import ConfusionMatrix
 
 COLUMNS = ["mean IoU", "background / foreground", "recall", "precision", "right class"]
 COLUMNS += ["missed near outlines", "taken near outlines", "mean IoU, one class an image"]

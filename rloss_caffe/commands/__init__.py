@@ -1,46 +1,84 @@
-"""The ``rloss-caffe`` command: one module a subcommand, loaded only when it is called."""
+"""The ``rloss-caffe`` command: one module a subcommand, loaded only when it is called.
+
+A file without a leading underscore is a subcommand: it has ``EXAMPLE`` (one command line), a docstring (its help),
+``add_arguments(parser)`` and ``run(arguments)``, which returns the exit status. Files with one are what several share.
+"""
 
 import argparse
 import importlib
+import os
 import sys
 
 from rloss_caffe.version import __version__
 
 __all__ = ["main"]
 
-# name: (module, help). A module has add_arguments(parser) and run(arguments) -> exit status.
+# heading: {name: help}; the module has the name
 COMMANDS = {
-    "convert": ("rloss_caffe.commands.convert", "turn a prototxt of DeepLab's fork into one for stock Caffe"),
-    "train": ("rloss_caffe.commands.train", "run a solver, with the caffe program's flags"),
-    "test": ("rloss_caffe.commands.test", "score a net, with the caffe program's flags, and class by class"),
-    "time": ("rloss_caffe.commands.time", "time a net's layers, with the caffe program's flags"),
-    "device_query": ("rloss_caffe.commands.device_query", "tell which GPUs Caffe can use"),
-    "doctor": ("rloss_caffe.commands.doctor", "tell what will and will not work here, and how to mend it"),
+    "training": {
+        "train": "run a solver, with the caffe program's flags",
+        "test": "score a net, with the caffe program's flags, and class by class",
+        "time": "time a net's layers, with the caffe program's flags",
+        "convert": "turn a prototxt of DeepLab's fork into one for stock Caffe",
+    },
+    "set-up": {
+        "doctor": "tell what will and will not work here, and how to mend it",
+        "device_query": "tell which GPUs Caffe can use",
+    },
 }
 
 
 def main(argv=None):
     """Entry point of ``rloss-caffe`` and ``python -m rloss_caffe``; returns the exit status."""
     try:
-        return _run(sys.argv[1:] if argv is None else list(argv))
+        status = _run(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output, as head does, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("rloss-caffe: interrupted", file=sys.stderr)
         return 130
 
 
 def _run(argv):
-    parser = argparse.ArgumentParser(prog="rloss-caffe", description="Regularised losses for stock Caffe.")
+    parser = argparse.ArgumentParser(
+        prog="rloss-caffe",
+        usage="rloss-caffe COMMAND ...",
+        description="Regularised losses for stock Caffe.",
+        epilog=_overview(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"rloss-caffe {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (module, text) in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=text, description=text)
-        if argv[:1] == [name]:
-            command = importlib.import_module(module)
-            command.add_arguments(subparser)
-            subparser.set_defaults(run=command.run)
+    subparsers = parser.add_subparsers(
+        prog="rloss-caffe", dest="command", metavar="COMMAND", required=True, help="one of those below"
+    )
+    for name in (name for commands in COMMANDS.values() for name in commands):
+        if argv[:1] != [name]:
+            subparsers.add_parser(name)
+            continue
+        command = importlib.import_module(f"rloss_caffe.commands.{name}")
+        subparser = subparsers.add_parser(
+            name,
+            description=f"example: {command.EXAMPLE}\n\n{command.__doc__}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
     arguments = parser.parse_args(argv)
     try:
         return arguments.run(arguments)
+    except BrokenPipeError:
+        raise
     except (ValueError, RuntimeError, OSError, ImportError) as error:
         print(f"rloss-caffe {arguments.command}: {error}", file=sys.stderr)
         return 1
+
+
+def _overview():
+    """The subcommands under their headings, with a line each."""
+    lines = []
+    for heading, commands in COMMANDS.items():
+        lines += [f"{heading}:", *(f"  {name:14}{text}" for name, text in commands.items()), ""]
+    return "\n".join([*lines, "'rloss-caffe COMMAND --help' tells more and begins with an example."])

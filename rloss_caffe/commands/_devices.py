@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from rloss_caffe.runner import log
+from rloss_caffe.commands import _log as log
 
 __all__ = ["choose", "gpu_ids", "has_gpu", "use"]
 

@@ -1,6 +1,6 @@
 """Make nets and solvers from prototxts in either dialect, with the caffe program's flags."""
 
-from rloss_caffe import dialect
+from rloss_caffe import nets as dialect
 
 __all__ = ["load_net", "load_solver", "read_solver"]
 

@@ -8,9 +8,11 @@ import multiprocessing
 import multiprocessing.connection
 import signal
 
-from rloss_caffe.dialect import check_solverstate, load_weights
-from rloss_caffe.runner import devices, loading, log
-from rloss_caffe.runner.training import Requests, solve
+from rloss_caffe.commands import _devices as devices
+from rloss_caffe.commands import _loading as loading
+from rloss_caffe.commands import _log as log
+from rloss_caffe.commands._training import Requests, solve
+from rloss_caffe.nets import check_solverstate, load_weights
 
 __all__ = ["train"]
 

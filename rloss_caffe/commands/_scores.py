@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from rloss_caffe.voc import class_name
+from rloss_caffe.datasets.voc import class_name
 
 __all__ = ["as_dict", "table", "write_json"]
 

@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 
-from rloss_caffe.runner import log
+from rloss_caffe.commands import _log as log
 
 __all__ = ["Requests", "check_snapshot_folder", "solve"]
 

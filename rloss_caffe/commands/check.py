@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rloss_caffe.data.checking import check_entries, read_names, report
 from rloss_caffe.data.progress import in_threads
 from rloss_caffe.data.reading import read_image, read_label
-from rloss_caffe.overlays import draw_mask, draw_scribbles, is_scribble
-from rloss_caffe.voc import CLASSES, IGNORE, class_name, palette
+from rloss_caffe.datasets.checking import check_entries, read_names, report
+from rloss_caffe.datasets.voc import CLASSES, IGNORE, class_name, palette
+from rloss_caffe.pictures.overlays import draw_mask, draw_scribbles, is_scribble
 
 COLUMNS = 4  # of the contact sheet
 INCHES = 3.4  # the width of one

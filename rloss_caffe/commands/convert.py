@@ -2,9 +2,11 @@
 
 import sys
 
-from rloss_caffe.dialect.convert import convert_file, to_stderr
+from rloss_caffe.nets.convert import convert_file, to_stderr
 
 __all__ = ["add_arguments", "run"]
+
+EXAMPLE = "rloss-caffe convert fork.prototxt stock.prototxt"
 
 
 def add_arguments(parser):

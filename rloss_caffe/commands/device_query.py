@@ -3,11 +3,13 @@
 import shutil
 import subprocess
 
-from rloss_caffe.runner import log
-from rloss_caffe.runner.devices import gpu_ids
-from rloss_caffe.runner.flags import add_flags
+from rloss_caffe.commands import _log as log
+from rloss_caffe.commands._devices import gpu_ids
+from rloss_caffe.commands._flags import add_flags
 
 __all__ = ["add_arguments", "run"]
+
+EXAMPLE = "rloss-caffe device_query --gpu=all"
 
 
 def add_arguments(parser):

@@ -11,6 +11,8 @@ from rloss_caffe.version import __version__
 
 __all__ = ["add_arguments", "run"]
 
+EXAMPLE = "rloss-caffe doctor"
+
 # Runs in a process of its own: an unknown layer type or a broken build ends the process, not just the net.
 PROBE = """
 import sys, tempfile
@@ -85,7 +87,7 @@ def _numba():
 
 def _threads():
     try:
-        from rloss_caffe.threads import get_num_threads
+        from rloss_caffe.numerics.threads import get_num_threads
 
         source = "RLOSS_NUM_THREADS" if os.environ.get("RLOSS_NUM_THREADS") else "the CPUs of this process"
         return "ok", "threads", f"{get_num_threads()}, from {source}"

@@ -30,9 +30,9 @@ import urllib.request
 from collections import namedtuple
 from pathlib import Path
 
-from rloss_caffe.data.archives import unpack
-from rloss_caffe.data.download import download
 from rloss_caffe.data.progress import progress_bar
+from rloss_caffe.datasets.archives import unpack
+from rloss_caffe.datasets.download import download
 
 # url: None where none is built in. checksum: (algorithm, hexadecimal digits), or None where none is known to us.
 # folders: what is taken over, and a pattern of the files that must be in it. gigabytes: no more, packed or unpacked.

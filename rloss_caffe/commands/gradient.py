@@ -26,16 +26,18 @@ from pathlib import Path
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is loaded: its log would bury ours
 
-import gradient_figures as figures
 import numpy as np
 
-from rloss_caffe import get_num_threads, surgery, voc
+from rloss_caffe import get_num_threads
 from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.reading import import_cv2, read_image, read_label
-from rloss_caffe.gradients import densecrf_gradients
-from rloss_caffe.plotting import import_pyplot
+from rloss_caffe.datasets import voc
+from rloss_caffe.losses.gradients import densecrf_gradients
+from rloss_caffe.nets import input_net as surgery
+from rloss_caffe.pictures import gradient_figures as figures
+from rloss_caffe.pictures.pyplot import import_pyplot
 
-FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).resolve().parents[2] / "exper"
 QUICKSTART = FOLDER / "quickstart"
 DEFAULTS = {"bi_xy_std": 100.0, "bi_rgb_std": 15.0, "loss_weight": 1e-8, "exact_gradient": False}  # the experiments'
 SWEEP = {"bi_xy_std": [20.0, 60.0, 100.0], "bi_rgb_std": [5.0, 12.0, 30.0]}
@@ -220,8 +222,8 @@ def load_net(arguments):
             f"networks run in Caffe, and importing it failed: {error}; --labels and --probabilities need none"
         ) from error
 
-    from rloss_caffe.loss_net import LossNet
-    from rloss_caffe.runner import devices
+    from rloss_caffe.commands import _devices as devices
+    from rloss_caffe.nets.loss_net import LossNet
 
     (device,) = [None] if arguments.gpu is None else devices.gpu_ids(str(arguments.gpu))
     devices.use(device)

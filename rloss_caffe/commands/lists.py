@@ -21,10 +21,10 @@ import os
 import sys
 from pathlib import Path
 
-from rloss_caffe.data.checking import check_entries, read_names, report
 from rloss_caffe.data.lists import Entry
+from rloss_caffe.datasets.checking import check_entries, read_names, report
 
-OUTPUT = Path(__file__).resolve().parent.parent / "exper" / "pascal_scribble" / "list"
+OUTPUT = Path(__file__).resolve().parents[2] / "exper" / "pascal_scribble" / "list"
 IMAGES, MASKS, SCRIBBLES = "JPEGImages", "SegmentationClassAug", "pascal_2012_scribble"
 ID_LISTS = ("train", "val")  # these get a list of ids, too
 

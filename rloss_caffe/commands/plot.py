@@ -19,8 +19,8 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
-from rloss_caffe.plotting import import_pyplot
-from rloss_caffe.training_log import read_log, read_logs
+from rloss_caffe.pictures.pyplot import import_pyplot
+from rloss_caffe.pictures.training_log import read_log, read_logs
 
 # Colour-blind-safe (Okabe and Ito), strongest first; yellow is too pale for lines.
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]

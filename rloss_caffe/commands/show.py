@@ -24,12 +24,12 @@ os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is loaded: its lo
 
 import numpy as np
 
-from rloss_caffe import voc
-from rloss_caffe.confusion import ConfusionMatrix
 from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.reading import read_label
-from rloss_caffe.overlays import draw_scribbles, shrink_scribbles
-from rloss_caffe.plotting import import_pyplot
+from rloss_caffe.datasets import voc
+from rloss_caffe.numerics.confusion import ConfusionMatrix
+from rloss_caffe.pictures.overlays import draw_scribbles, shrink_scribbles
+from rloss_caffe.pictures.pyplot import import_pyplot
 
 DPI = 100
 MARGIN, GAP, GROUP_GAP = 14, 8, 30  # pixels of the sheet
@@ -141,8 +141,8 @@ def segment(source, entries, folder, arguments):
     """Write a net's label maps of all images, as palette PNGs."""
     from PIL import Image
 
-    from rloss_caffe.runner import devices
-    from rloss_caffe.segmenter import Segmenter
+    from rloss_caffe.commands import _devices as devices
+    from rloss_caffe.nets.segmenter import Segmenter
 
     (device,) = [None] if arguments.gpu is None else devices.gpu_ids(str(arguments.gpu))
     devices.use(device)

@@ -2,11 +2,16 @@
 
 import numpy as np
 
-from rloss_caffe.dialect import load_weights
-from rloss_caffe.runner import devices, loading, log, scores
-from rloss_caffe.runner.flags import add_flags, existing_files
+from rloss_caffe.commands import _devices as devices
+from rloss_caffe.commands import _loading as loading
+from rloss_caffe.commands import _log as log
+from rloss_caffe.commands import _scores as scores
+from rloss_caffe.commands._flags import add_flags, existing_files
+from rloss_caffe.nets import load_weights
 
 __all__ = ["add_arguments", "run"]
+
+EXAMPLE = "rloss-caffe test --model=test.prototxt --weights=X.caffemodel --iterations=1449"
 
 
 def add_arguments(parser):

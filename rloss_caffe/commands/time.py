@@ -2,10 +2,14 @@
 
 import time
 
-from rloss_caffe.runner import devices, loading, log
-from rloss_caffe.runner.flags import add_flags
+from rloss_caffe.commands import _devices as devices
+from rloss_caffe.commands import _loading as loading
+from rloss_caffe.commands import _log as log
+from rloss_caffe.commands._flags import add_flags
 
 __all__ = ["add_arguments", "run"]
+
+EXAMPLE = "rloss-caffe time --model=train.prototxt --iterations=10"
 
 
 def add_arguments(parser):

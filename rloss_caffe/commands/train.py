@@ -2,11 +2,16 @@
 
 import signal
 
-from rloss_caffe.dialect import check_solverstate, load_weights
-from rloss_caffe.runner import devices, loading, log, training
-from rloss_caffe.runner.flags import add_flags, existing_file, existing_files
+from rloss_caffe.commands import _devices as devices
+from rloss_caffe.commands import _loading as loading
+from rloss_caffe.commands import _log as log
+from rloss_caffe.commands import _training as training
+from rloss_caffe.commands._flags import add_flags, existing_file, existing_files
+from rloss_caffe.nets import check_solverstate, load_weights
 
 __all__ = ["add_arguments", "run"]
+
+EXAMPLE = "rloss-caffe train --solver=solver.prototxt --weights=init.caffemodel"
 
 
 def add_arguments(parser):
@@ -36,7 +41,7 @@ def _train(arguments, snapshot, weights, effects, requests):
     wants_gpu = parameters.solver_mode == parameters.GPU
     gpus = devices.choose(arguments.gpu, wants_gpu, parameters.device_id)
     if len(gpus) > 1:
-        from rloss_caffe.runner import multi_gpu
+        from rloss_caffe.commands import _multi_gpu as multi_gpu
 
         if requests.take("stop"):
             raise KeyboardInterrupt

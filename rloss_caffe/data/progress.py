@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from rloss_caffe.threads import get_num_threads
+from rloss_caffe.numerics.threads import get_num_threads
 
 __all__ = ["in_threads", "progress_bar"]
 

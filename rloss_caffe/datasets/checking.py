@@ -9,7 +9,7 @@ import numpy as np
 from rloss_caffe.data.lists import Entry
 from rloss_caffe.data.progress import in_threads
 from rloss_caffe.data.reading import read_image, read_label
-from rloss_caffe.voc import IGNORE
+from rloss_caffe.datasets.voc import IGNORE
 
 __all__ = ["Problem", "check_entries", "read_names", "report"]
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from rloss_caffe.data.progress import in_threads
-from rloss_caffe.data.strokes import draw_polyline
-from rloss_caffe.voc import CLASSES, IGNORE
+from rloss_caffe.datasets.strokes import draw_polyline
+from rloss_caffe.datasets.voc import CLASSES, IGNORE
 
 # What other VOC-like data sets and labelling programs call the classes, besides VOC's own names.
 SYNONYMS = {

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from rloss_caffe.filtering._jit import jit
+from rloss_caffe.numerics.compiling import jit
 
 __all__ = ["draw_polyline"]
 

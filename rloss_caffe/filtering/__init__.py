@@ -1,6 +1,6 @@
 """Fast high-dimensional Gaussian filtering on a permutohedral lattice. Knows nothing of losses or of Caffe."""
 
-from rloss_caffe.filtering.bilateral import bilateral_filter, bilateral_filter_batch, for_each_image
+from rloss_caffe.filtering.bilateral import bilateral_filter, bilateral_filter_batch
 from rloss_caffe.filtering.features import bilateral_features, positional_features
 from rloss_caffe.filtering.lattice import PermutohedralLattice
 
@@ -9,6 +9,5 @@ __all__ = [
     "bilateral_features",
     "bilateral_filter",
     "bilateral_filter_batch",
-    "for_each_image",
     "positional_features",
 ]

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from rloss_caffe.filtering._jit import jit
+from rloss_caffe.numerics.compiling import jit
 
 TILE = 8  # pixels transposed together
 BURST = 64  # pixels whose values are read or written together, so that their cache lines are on the way at once

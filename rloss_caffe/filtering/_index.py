@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from rloss_caffe.filtering._embed import LANES, embed_lanes
-from rloss_caffe.filtering._jit import jit
+from rloss_caffe.numerics.compiling import jit
 
 EMPTY = -1  # no key: the fields leave the sign bit of the first word unused
 

@@ -2,12 +2,15 @@
 
 import numpy as np
 
-from rloss_caffe.filtering._checks import real_array
 from rloss_caffe.filtering.features import bilateral_features
 from rloss_caffe.filtering.lattice import PermutohedralLattice
-from rloss_caffe.threads import get_num_threads, run
+from rloss_caffe.numerics.arrays import real_array
+from rloss_caffe.numerics.threads import for_each_image
 
-__all__ = ["bilateral_filter", "bilateral_filter_batch", "for_each_image"]
+__all__ = [
+    "bilateral_filter",
+    "bilateral_filter_batch",
+]
 
 
 def bilateral_filter(image, values, bi_xy_std, bi_rgb_std, roi=None, out=None, num_threads=None):
@@ -87,35 +90,3 @@ def bilateral_filter_batch(images, values, bi_xy_std, bi_rgb_std, roi=None, out=
 
     for_each_image(filter_one, len(images), num_threads)
     return out
-
-
-def for_each_image(function, count, num_threads=None):
-    """Call ``function(index, threads)`` for every image of a batch with the machine's threads shared well.
-
-    As long as there are images for all threads, each thread takes the next image and works on it alone; those left
-    over run one after the other, with all threads inside the image.
-
-    Returns
-    -------
-    list
-        The results in the images' order. A ValueError gets the image's index in front.
-    """
-    threads = get_num_threads() if num_threads is None else num_threads
-    together = count // threads * threads
-    results = [None] * count
-    waiting = iter(range(together))  # next() of a range iterator is atomic under the GIL
-
-    def call(index, inner):
-        try:
-            results[index] = function(index, inner)
-        except ValueError as error:
-            raise ValueError(f"image {index} of the batch: {error}") from error
-
-    def work():
-        for index in waiting:
-            call(index, 1)
-
-    run(work, [()] * min(threads, together))
-    for index in range(together, count):
-        call(index, threads)
-    return results

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rloss_caffe.filtering._checks import bandwidth, image_array
+from rloss_caffe.numerics.arrays import bandwidth, image_array
 
 __all__ = ["bilateral_features", "positional_features"]
 

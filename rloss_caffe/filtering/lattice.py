@@ -6,8 +6,8 @@ import math
 import numpy as np
 
 from rloss_caffe.filtering import _apply, _embed, _index
-from rloss_caffe.filtering._checks import real_array
-from rloss_caffe.threads import bounds, get_num_threads, run
+from rloss_caffe.numerics.arrays import real_array
+from rloss_caffe.numerics.threads import bounds, get_num_threads, run
 
 __all__ = ["PermutohedralLattice"]
 

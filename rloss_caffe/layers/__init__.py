@@ -1,9 +1,28 @@
-"""The Caffe layers: ``python_param { module: "rloss_caffe.layers" layer: "DenseCRFLoss" }``."""
+"""The Caffe layers: ``python_param { module: "rloss_caffe.layers" layer: "DenseCRFLoss" }``.
 
-from rloss_caffe.layers.dense_crf import DenseCRF
-from rloss_caffe.layers.densecrf_loss import DenseCRFLoss
-from rloss_caffe.layers.image_seg_data import ImageSegData
-from rloss_caffe.layers.interp import Interp
-from rloss_caffe.layers.seg_accuracy import SegAccuracy
+They are loaded on first use, so that the reader of ``param_str`` in this folder can be imported without Caffe.
+"""
 
-__all__ = ["DenseCRF", "DenseCRFLoss", "ImageSegData", "Interp", "SegAccuracy"]
+import importlib
+
+_HOME_OF = {
+    "DenseCRF": "rloss_caffe.layers.dense_crf",
+    "DenseCRFLoss": "rloss_caffe.layers.densecrf_loss",
+    "ImageSegData": "rloss_caffe.layers.image_seg_data",
+    "Interp": "rloss_caffe.layers.interp",
+    "SegAccuracy": "rloss_caffe.layers.seg_accuracy",
+}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name):
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'rloss_caffe.layers' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(set(globals()) | set(_HOME_OF))

@@ -8,7 +8,7 @@ except ImportError as error:
         "'rloss-caffe doctor' tells what is missing; filters and losses work without Caffe."
     ) from error
 
-from rloss_caffe.parameters import read_parameters
+from rloss_caffe.layers.param_str import read_parameters
 
 __all__ = ["TEST", "TRAIN", "Layer"]
 
@@ -18,7 +18,7 @@ TRAIN, TEST = 0, 1
 class Layer(caffe.Layer):
     """A Python layer with a parameter schema.
 
-    A subclass sets ``PARAMETERS`` (a list of `rloss_caffe.parameters.Parameter`), ``BOTTOMS`` and ``TOPS`` (the
+    A subclass sets ``PARAMETERS`` (a list of `rloss_caffe.layers.param_str.Parameter`), ``BOTTOMS`` and ``TOPS`` (the
     names of its blobs in messages, optional ones ending in ``?``), and calls ``super().setup(bottom, top)``, which
     checks the number of blobs and leaves the parameters in ``self.parameters``. ``self.blobs`` is never touched:
     a layer without learned parameters must not have any, or weights no longer load.

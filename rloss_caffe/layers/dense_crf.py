@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from rloss_caffe.inference import mean_field
+from rloss_caffe.filtering.mean_field import mean_field
 from rloss_caffe.layers.base import Layer
-from rloss_caffe.parameters import Parameter
+from rloss_caffe.layers.param_str import Parameter
 
 __all__ = ["DenseCRF"]
 

@@ -1,8 +1,8 @@
 """DenseCRFLoss: the DenseCRF loss (Tang et al., ECCV 2018) as a Caffe layer."""
 
 from rloss_caffe.layers.base import Layer
+from rloss_caffe.layers.param_str import Parameter
 from rloss_caffe.losses import densecrf_loss
-from rloss_caffe.parameters import Parameter
 
 __all__ = ["DenseCRFLoss"]
 

@@ -4,11 +4,11 @@ import caffe
 
 from rloss_caffe.data.batches import DirectReader, Prefetcher
 from rloss_caffe.data.lists import LABEL_TYPES, read_list
+from rloss_caffe.data.orphans import when_orphaned
 from rloss_caffe.data.samples import Order, SampleMaker
+from rloss_caffe.layers._random_seed import draw_seed
 from rloss_caffe.layers.base import TEST, TRAIN, Layer
-from rloss_caffe.layers.orphans import when_orphaned
-from rloss_caffe.layers.random_seed import draw_seed
-from rloss_caffe.parameters import Parameter
+from rloss_caffe.layers.param_str import Parameter
 
 __all__ = ["ImageSegData"]
 

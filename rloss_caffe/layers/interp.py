@@ -2,9 +2,9 @@
 
 import warnings
 
-from rloss_caffe.interpolation import MODES, interpolate, interpolate_adjoint, interpolated_size, is_blending
 from rloss_caffe.layers.base import Layer
-from rloss_caffe.parameters import Parameter
+from rloss_caffe.layers.param_str import Parameter
+from rloss_caffe.numerics.interpolation import MODES, interpolate, interpolate_adjoint, interpolated_size, is_blending
 
 __all__ = ["Interp"]
 

@@ -2,9 +2,9 @@
 
 import warnings
 
-from rloss_caffe.confusion import ConfusionMatrix, UnexpectedLabelError
 from rloss_caffe.layers.base import Layer
-from rloss_caffe.parameters import Parameter
+from rloss_caffe.layers.param_str import Parameter
+from rloss_caffe.numerics.confusion import ConfusionMatrix, UnexpectedLabelError
 
 __all__ = ["SegAccuracy", "confusion_matrices"]
 
@@ -16,8 +16,8 @@ class SegAccuracy(Layer):
     recall of the classes that occur; mean Jaccard index of *all* K classes, in which a class that neither occurs nor
     is predicted counts as 1. The last class wins among equal scores. There is no backward pass.
 
-    ``confusion`` is the `rloss_caffe.confusion.ConfusionMatrix` behind the figures: it has the index of each class
-    and the mean over the classes that occur, and ``confusion.reset()`` starts anew. From a net, it is found with
+    ``confusion`` is the `rloss_caffe.numerics.confusion.ConfusionMatrix` behind the values: it has the index of each
+    class and the mean over the classes that occur, and ``confusion.reset()`` starts anew. From a net, it is found with
     `confusion_matrices`.
 
     Parameters (param_str)

@@ -10,8 +10,9 @@ axes in order), so the exact gradient of the computed value, -(1/N) m (A + A^T) 
 
 import numpy as np
 
-from rloss_caffe.filtering import PermutohedralLattice, bilateral_features, for_each_image
-from rloss_caffe.losses._kernels import dot, scale_rows
+from rloss_caffe.filtering import PermutohedralLattice, bilateral_features
+from rloss_caffe.numerics.products import dot, scale_rows
+from rloss_caffe.numerics.threads import for_each_image
 
 __all__ = ["DenseCRFResult", "densecrf_loss", "region_of_interest"]
 

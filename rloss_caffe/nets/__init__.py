@@ -1,8 +1,8 @@
 """Prototxts of DeepLab's fork of Caffe: read with the fork's schema, turned into stock Caffe's with Python layers."""
 
-from rloss_caffe.dialect.convert import DialectError, convert_file, convert_text, read_net, read_solver
-from rloss_caffe.dialect.live import Net, get_solver
-from rloss_caffe.dialect.weights import check_solverstate, load_weights
+from rloss_caffe.nets.convert import DialectError, convert_file, convert_text, read_net, read_solver
+from rloss_caffe.nets.loading import Net, get_solver
+from rloss_caffe.nets.weights import check_solverstate, load_weights
 
 __all__ = [
     "DialectError",

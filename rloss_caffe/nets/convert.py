@@ -1,6 +1,6 @@
 """Turn nets and solvers of the fork's dialect into stock Caffe's.
 
-To add a layer: its messages in `rloss_caffe.dialect.schema`, and a line in `LAYERS`.
+To add a layer: its messages in `rloss_caffe.nets.schema`, and a line in `LAYERS`.
 """
 
 import difflib
@@ -13,8 +13,8 @@ import tempfile
 import numpy as np
 from google.protobuf import text_format
 
-from rloss_caffe.dialect.schema import fork_fields, fork_messages
-from rloss_caffe.dialect.text import PLACEHOLDER, Edits, Placeholders, fields, line_of, placeholders
+from rloss_caffe.nets.schema import fork_fields, fork_messages
+from rloss_caffe.nets.text import PLACEHOLDER, Edits, Placeholders, fields, line_of, placeholders
 
 __all__ = [
     "LAYERS",

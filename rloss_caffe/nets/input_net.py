@@ -6,7 +6,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from rloss_caffe.parameters import read_parameters
+from rloss_caffe.layers.param_str import read_parameters
 
 __all__ = [
     "MEAN",
@@ -33,7 +33,7 @@ def read_net(net, weights):
     """The net of a prototxt in either dialect, if both files are there: Caffe would end the process."""
     from google.protobuf.text_format import ParseError
 
-    from rloss_caffe import dialect
+    from rloss_caffe import nets as dialect
 
     for path in (net, weights):
         if not os.path.isfile(path):
@@ -54,7 +54,7 @@ def load_weights(net, path, caffe_net):
         The prototxt, for messages, and the .caffemodel.
     caffe_net : caffe.Net
     """
-    from rloss_caffe import dialect
+    from rloss_caffe import nets as dialect
 
     found = dialect.load_weights(caffe_net, path, warn=lambda _: None)
     if found is None:

@@ -5,7 +5,7 @@ import tempfile
 
 from google.protobuf import text_format
 
-from rloss_caffe.dialect.convert import (
+from rloss_caffe.nets.convert import (
     DialectError,
     check_filled_in,
     convert_text,
@@ -14,8 +14,8 @@ from rloss_caffe.dialect.convert import (
     read_solver,
     read_text,
 )
-from rloss_caffe.dialect.text import fields, line_of
-from rloss_caffe.dialect.weights import load_weights
+from rloss_caffe.nets.text import fields, line_of
+from rloss_caffe.nets.weights import load_weights
 
 __all__ = ["Net", "get_solver"]
 

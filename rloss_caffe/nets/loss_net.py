@@ -6,9 +6,9 @@ from collections import namedtuple
 
 import numpy as np
 
-from rloss_caffe import surgery
 from rloss_caffe.data.reading import read_image
-from rloss_caffe.parameters import read_parameters
+from rloss_caffe.layers.param_str import read_parameters
+from rloss_caffe.nets import input_net as surgery
 
 __all__ = ["LossInput", "LossNet"]
 

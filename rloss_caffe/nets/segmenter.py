@@ -5,8 +5,8 @@ import tempfile
 
 import numpy as np
 
-from rloss_caffe import surgery
 from rloss_caffe.data.reading import read_image
+from rloss_caffe.nets import input_net as surgery
 
 __all__ = ["Segmenter"]
 
@@ -73,7 +73,7 @@ class Segmenter:
         if scores.ndim != 3 or not 2 <= len(scores) <= 255:
             raise ValueError(f"blob {self.score!r} must have shape (1, K, H, W), found {(1, *scores.shape)}")
         if scores.shape[1:] != size:
-            from rloss_caffe.interpolation import interpolate
+            from rloss_caffe.numerics.interpolation import interpolate
 
             scores = interpolate(scores, size)
         if np.isnan(scores).any():

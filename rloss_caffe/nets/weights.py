@@ -6,7 +6,7 @@ import warnings
 
 from google.protobuf.message import DecodeError
 
-from rloss_caffe.dialect.schema import weights_message
+from rloss_caffe.nets.schema import weights_message
 
 __all__ = ["check_solverstate", "load_weights"]
 

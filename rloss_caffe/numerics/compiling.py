@@ -8,8 +8,10 @@ import numba
 __all__ = ["jit"]
 
 # Numba's cache looks at the time of the file a kernel is in, not at the other files whose code goes into it. With this
-# in every name, a change of any kernel file makes all of them new.
-_SOURCES = f"{zlib.crc32(b''.join(path.read_bytes() for path in sorted(Path(__file__).parent.glob('_*.py')))):08x}"
+# in every name, a change of any file in the rooms that have kernels makes all of them new.
+_ROOMS = ("numerics", "filtering", "losses")
+_FILES = sorted(path for room in _ROOMS for path in (Path(__file__).parents[1] / room).glob("*.py"))
+_SOURCES = f"{zlib.crc32(b''.join(path.read_bytes() for path in _FILES)):08x}"
 
 
 def jit(function=None, special=(), **options):

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from rloss_caffe import threads
-from rloss_caffe.filtering._jit import jit
+from rloss_caffe.numerics import threads
+from rloss_caffe.numerics.compiling import jit
 
 __all__ = ["ConfusionMatrix", "UnexpectedLabelError"]
 

@@ -6,8 +6,8 @@ shrunk map is a sampled map. Weights are computed in single precision, as in Dee
 
 import numpy as np
 
-from rloss_caffe import threads
-from rloss_caffe.filtering._jit import jit
+from rloss_caffe.numerics import threads
+from rloss_caffe.numerics.compiling import jit
 
 __all__ = ["MODES", "interpolate", "interpolate_adjoint", "interpolated_size", "is_blending"]
 

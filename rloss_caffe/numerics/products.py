@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from rloss_caffe.filtering._jit import jit
-from rloss_caffe.threads import bounds, get_num_threads, run
+from rloss_caffe.numerics.compiling import jit
+from rloss_caffe.numerics.threads import bounds, get_num_threads, run
 
 __all__ = ["dot", "scale_rows"]
 

@@ -10,7 +10,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["bounds", "get_num_threads", "run", "set_num_threads"]
+__all__ = ["bounds", "for_each_image", "get_num_threads", "run", "set_num_threads"]
 
 _lock = threading.Lock()
 _pool = None
@@ -98,6 +98,38 @@ def run(function, tasks):
         if error is not None:
             raise error
     return [first] + [future.result() for future in futures]
+
+
+def for_each_image(function, count, num_threads=None):
+    """Call ``function(index, threads)`` for every image of a batch with the machine's threads shared well.
+
+    As long as there are images for all threads, each thread takes the next image and works on it alone; those left
+    over run one after the other, with all threads inside the image.
+
+    Returns
+    -------
+    list
+        The results in the images' order. A ValueError gets the image's index in front.
+    """
+    threads = get_num_threads() if num_threads is None else num_threads
+    together = count // threads * threads
+    results = [None] * count
+    waiting = iter(range(together))  # next() of a range iterator is atomic under the GIL
+
+    def call(index, inner):
+        try:
+            results[index] = function(index, inner)
+        except ValueError as error:
+            raise ValueError(f"image {index} of the batch: {error}") from error
+
+    def work():
+        for index in waiting:
+            call(index, 1)
+
+    run(work, [()] * min(threads, together))
+    for index in range(together, count):
+        call(index, threads)
+    return results
 
 
 def _get_pool(size):

@@ -6,8 +6,8 @@ from collections import namedtuple
 import numpy as np
 
 from rloss_caffe.data.reading import import_cv2
-from rloss_caffe.overlays import draw_mask, draw_scribbles, is_scribble, shrink_scribbles
-from rloss_caffe.plotting import import_pyplot
+from rloss_caffe.pictures.overlays import draw_mask, draw_scribbles, is_scribble, shrink_scribbles
+from rloss_caffe.pictures.pyplot import import_pyplot
 
 DPI = 100
 MARGIN, GAP = 16, 14  # pixels of the figure

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rloss_caffe.voc import IGNORE, palette
+from rloss_caffe.datasets.voc import IGNORE, palette
 
 __all__ = ["draw_mask", "draw_scribbles", "is_scribble", "shrink_scribbles"]
 

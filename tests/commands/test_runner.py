@@ -274,7 +274,8 @@ def test_level_and_stage(folder):
 
 SECOND = """
 import signal, sys, caffe
-from rloss_caffe.runner import loading, training
+from rloss_caffe.commands import _loading as loading
+from rloss_caffe.commands import _training as training
 caffe.set_mode_cpu()
 caffe.set_solver_count(2)
 caffe.set_solver_rank(1)
@@ -300,7 +301,7 @@ def test_a_second_solver_trains_but_saves_nothing(folder):
 
 
 def test_one_process_that_fails_ends_all():
-    from rloss_caffe.runner.multi_gpu import _join
+    from rloss_caffe.commands._multi_gpu import _join
 
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=time.sleep, args=(600,)), context.Process(target=sys.exit, args=(3,))]
@@ -362,7 +363,7 @@ def test_time(folder):
 
 
 def test_device_query_without_a_gpu(folder):
-    from rloss_caffe.runner.devices import has_gpu
+    from rloss_caffe.commands._devices import has_gpu
 
     if has_gpu():
         pytest.skip("there is a GPU")

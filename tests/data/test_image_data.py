@@ -13,20 +13,15 @@ import pytest
 cv2 = pytest.importorskip("cv2", reason="images are read with OpenCV")
 Image = pytest.importorskip("PIL.Image", reason="label maps are read with Pillow")
 
+from helpers.files import write_pair  # noqa: E402
+from helpers.processes import ended, is_alive  # noqa: E402
+
 from rloss_caffe.data.batches import DirectReader, Prefetcher  # noqa: E402
 from rloss_caffe.data.lists import Entry, read_list  # noqa: E402
 from rloss_caffe.data.reading import read_image, read_label  # noqa: E402
 from rloss_caffe.data.samples import Order, SampleMaker  # noqa: E402
 
 MEAN = [104.008, 116.669, 122.675]
-
-
-def write_pair(folder, name, height, width, seed=0):
-    """A noisy image and a label map that is a function of it: label = blue // 16."""
-    image = np.random.RandomState(seed).randint(0, 256, (height, width, 3), np.uint8)
-    cv2.imwrite(str(folder / f"{name}.png"), image)
-    cv2.imwrite(str(folder / f"{name}_label.png"), image[:, :, 0] // 16)
-    return Entry(seed + 1, str(folder / f"{name}.png"), str(folder / f"{name}_label.png"))
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------
@@ -243,21 +238,6 @@ def test_workers_make_the_same_batches(entries, slots, workers):
         for expected, found in zip(direct.take(), prefetcher.take()):
             assert np.array_equal(expected, found)
     prefetcher.close()
-
-
-def is_alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def ended(pids, seconds=10):
-    deadline = time.time() + seconds
-    while any(map(is_alive, pids)) and time.time() < deadline:
-        time.sleep(0.02)
-    return not any(map(is_alive, pids))
 
 
 linux = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks at processes in /proc")

@@ -16,10 +16,10 @@ import time
 import zipfile
 
 import pytest
-from conftest import ROOT
+from helpers.paths import ROOT
 
-from rloss_caffe.data.archives import unpack
-from rloss_caffe.data.download import download
+from rloss_caffe.datasets.archives import unpack
+from rloss_caffe.datasets.download import download
 
 CONTENT = os.urandom(1000) * 1000
 

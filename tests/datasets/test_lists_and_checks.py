@@ -5,14 +5,14 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, shared_path
+from helpers.paths import ROOT, shared_path
 
 Image = pytest.importorskip("PIL.Image", reason="label maps are read with Pillow")
 pytest.importorskip("cv2", reason="images are read with OpenCV")
 
 from rloss_caffe.data.lists import read_list  # noqa: E402
-from rloss_caffe.overlays import draw_mask, draw_scribbles, is_scribble  # noqa: E402
-from rloss_caffe.voc import CLASSES, palette  # noqa: E402
+from rloss_caffe.datasets.voc import CLASSES, palette  # noqa: E402
+from rloss_caffe.pictures.overlays import draw_mask, draw_scribbles, is_scribble  # noqa: E402
 
 TRAIN, VAL = ["2007_000001", "2007_000003", "2008_000002", "2009_000005"], ["2007_000002", "2007_000004"]
 FOLDERS = ["JPEGImages", "SegmentationClassAug", "pascal_2012_scribble"]

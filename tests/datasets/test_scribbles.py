@@ -7,10 +7,10 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from helpers.paths import ROOT
 
-from rloss_caffe.data.strokes import draw_polyline
-from rloss_caffe.voc import CLASSES
+from rloss_caffe.datasets.strokes import draw_polyline
+from rloss_caffe.datasets.voc import CLASSES
 
 Image = pytest.importorskip("PIL.Image", reason="label maps are written with Pillow")
 

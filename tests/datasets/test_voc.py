@@ -1,9 +1,9 @@
 """VOC's palette and class names."""
 
 import numpy as np
-from conftest import shared_path
+from helpers.paths import shared_path
 
-from rloss_caffe import voc
+from rloss_caffe.datasets import voc
 
 
 def test_palette_has_the_well_known_colours():

@@ -7,7 +7,7 @@ import runpy
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, shared_path
+from helpers.paths import ROOT, shared_path
 
 caffe = pytest.importorskip("caffe", reason="networks are generated with pycaffe's schema and run in pycaffe")
 

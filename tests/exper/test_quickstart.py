@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from helpers.paths import ROOT
 
 Image = pytest.importorskip("PIL.Image", reason="the quickstart reads pictures with Pillow")
 FOLDER = ROOT / "exper" / "quickstart"

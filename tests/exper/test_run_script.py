@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from test_image_data import write_pair
+from helpers.files import write_pair
+from helpers.paths import ROOT
 
 caffe = pytest.importorskip("caffe", reason="the script trains in Caffe")
 

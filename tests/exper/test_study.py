@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from test_image_data import Image, write_pair
+from helpers.files import write_pair
+from helpers.paths import ROOT
+from PIL import Image
 
 FOLDER = ROOT / "exper" / "voc_mini"
 

@@ -4,38 +4,18 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import shared_path
+from helpers.images import REFERENCE_CASES, smooth_image
+from helpers.paths import shared_path
+from helpers.slow_lattice import brute_force, embed, slow_filter
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_lattice import brute_force, embed, slow_filter
 
 import rloss_caffe
 from rloss_caffe import PermutohedralLattice, bilateral_features, bilateral_filter, bilateral_filter_batch
 
 
-def smooth_image(height, width, channels=3, seed=0):
-    """A picture-like image: soft blobs, an edge, some noise."""
-    rng = np.random.RandomState(seed)
-    y, x = np.mgrid[:height, :width] / max(height, width)
-    planes = [
-        120 * np.sin(5 * x + c) + 90 * (y > 0.4 + 0.1 * c) + 6 * rng.randn(height, width) for c in range(channels)
-    ]
-    return np.array(planes, np.float32)
-
-
 def relative_error(found, expected):
     return np.linalg.norm(found - expected) / np.linalg.norm(expected)
-
-
-REFERENCE_CASES = [
-    "noise_small",
-    "photo_21_classes",
-    "mean_padded",
-    "default_bandwidths",
-    "constant_image_one_hot",
-    "one_row",
-    "narrow_bandwidths",
-]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

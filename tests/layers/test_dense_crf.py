@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_lattice import smooth_image
+from helpers.images import smooth_image
 
 from rloss_caffe import mean_field
 

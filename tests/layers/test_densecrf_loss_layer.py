@@ -4,9 +4,8 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import shared_path
-from test_densecrf_loss import probabilities
-from test_lattice import REFERENCE_CASES, smooth_image
+from helpers.images import REFERENCE_CASES, probabilities, smooth_image
+from helpers.paths import shared_path
 
 from rloss_caffe import densecrf_loss
 

@@ -6,8 +6,9 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from test_image_data import ended, write_pair
+from helpers.files import write_pair
+from helpers.paths import ROOT
+from helpers.processes import ended
 
 caffe = pytest.importorskip("caffe", reason="the layer needs pycaffe")
 Image = pytest.importorskip("PIL.Image", reason="label maps are read with Pillow")

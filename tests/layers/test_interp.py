@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from rloss_caffe.interpolation import interpolate, interpolate_adjoint, interpolated_size
+from rloss_caffe.numerics.interpolation import interpolate, interpolate_adjoint, interpolated_size
 
 SIZES = [
     ((5, 7), (9, 13)),
@@ -78,7 +78,7 @@ def test_adjoint(size, output_size, pad, mode):
 
 
 def test_threads_do_not_change_the_result():
-    from rloss_caffe import threads
+    from rloss_caffe.numerics import threads
 
     values, gradient = random(3, 5, 21, 17), random(3, 5, 50, 33)
     try:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rloss_caffe.parameters import Parameter, ParameterError, read_parameters
+from rloss_caffe.layers.param_str import Parameter, ParameterError, read_parameters
 
 SCHEMA = [
     Parameter("bi_xy_std", "float", 15.0, above=0, doc="bandwidth"),

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import ROOT
+from helpers.paths import ROOT
 
 caffe = pytest.importorskip("caffe", reason="the layers need pycaffe")
 

@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from rloss_caffe import threads
-from rloss_caffe.confusion import ConfusionMatrix, UnexpectedLabelError
+from rloss_caffe.numerics import threads
+from rloss_caffe.numerics.confusion import ConfusionMatrix, UnexpectedLabelError
 
 
 def numpy_confusion(scores, labels, ignore_label=()):

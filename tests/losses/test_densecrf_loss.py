@@ -2,19 +2,13 @@
 
 import numpy as np
 import pytest
-from conftest import shared_path
+from helpers.images import REFERENCE_CASES, probabilities, smooth_image
+from helpers.paths import shared_path
+from helpers.slow_lattice import brute_force
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_lattice import brute_force
-from test_lattice import REFERENCE_CASES, smooth_image
 
 from rloss_caffe import bilateral_features, densecrf_loss, region_of_interest
-
-
-def probabilities(n, k, height, width, seed=0):
-    scores = np.random.RandomState(seed).randn(n, k, height, width)
-    e = np.exp(scores)
-    return (e / e.sum(1, keepdims=True)).astype(np.float32)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

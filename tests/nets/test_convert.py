@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT
-from test_image_data import write_pair
+from helpers.files import write_pair
+from helpers.paths import ROOT
 
 caffe = pytest.importorskip("caffe", reason="conversion needs the installed Caffe's schema")
 
@@ -18,7 +18,7 @@ from caffe.proto import caffe_pb2  # noqa: E402
 from google.protobuf import text_format  # noqa: E402
 
 import rloss_caffe  # noqa: E402
-from rloss_caffe.dialect import DialectError, convert_file, convert_text, read_net  # noqa: E402
+from rloss_caffe.nets import DialectError, convert_file, convert_text, read_net  # noqa: E402
 
 # The blocks of the original's second phase, written anew on a small trunk.
 FORK_NET = """# layer { a comment with a brace and ${NOTHING}

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from rloss_caffe import get_num_threads, set_num_threads
-from rloss_caffe.threads import bounds, run
+from rloss_caffe.numerics.threads import bounds, run
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def test_an_exception_is_raised_after_all_tasks_have_ended():
 def test_a_forked_child_gets_threads_of_its_own():
     code = """
 import os
-from rloss_caffe.threads import run
+from rloss_caffe.numerics.threads import run
 run(lambda n: n, [(n,) for n in range(3)])
 child = os.fork()
 if child == 0:

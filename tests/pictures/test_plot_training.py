@@ -10,9 +10,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from helpers.paths import ROOT
 
-from rloss_caffe.training_log import read_log, read_logs
+from rloss_caffe.pictures.training_log import read_log, read_logs
 
 TOOL = ROOT / "tools" / "plot_training.py"
 

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from helpers.paths import ROOT
 
-from rloss_caffe import voc
+from rloss_caffe.datasets import voc
 
 Image = pytest.importorskip("PIL.Image", reason="label maps are read with Pillow")
 TOOL = ROOT / "tools" / "show_segmentations.py"
@@ -332,7 +332,7 @@ def write_net(folder, name):
 @pytest.mark.parametrize("name", [name for name in NETS if name != "coarse"])
 def test_nets_segment_as_they_should(root, name):
     net, weights = write_net(root, name)
-    from rloss_caffe.segmenter import Segmenter
+    from rloss_caffe.nets.segmenter import Segmenter
 
     segmenter = Segmenter(net, weights)
     assert (segmenter.data, segmenter.score) == ("data", "score")
@@ -346,7 +346,7 @@ def test_the_same_counts_as_in_the_net_itself(tool, root):
     """The net with its own data layer and SegAccuracy, and the segmenter, which replaces both."""
     caffe = pytest.importorskip("caffe")
     from rloss_caffe.layers.seg_accuracy import confusion_matrices
-    from rloss_caffe.segmenter import Segmenter
+    from rloss_caffe.nets.segmenter import Segmenter
 
     text = (SEG_DATA + SCORE + JUDGE).replace(
         "kernel_size: 1", 'kernel_size: 3 pad: 1 weight_filler { type: "xavier" }'
@@ -370,7 +370,7 @@ def test_the_same_counts_as_in_the_net_itself(tool, root):
 
 
 def test_coarse_scores_are_interpolated(root):
-    from rloss_caffe.segmenter import Segmenter
+    from rloss_caffe.nets.segmenter import Segmenter
 
     label = Segmenter(*write_net(root, "coarse")).predict(root / "images" / "im0.png")
     truth = np.where(read(root / "images" / "im0.png").mean(axis=2) > 110, 12, 0)
@@ -379,7 +379,7 @@ def test_coarse_scores_are_interpolated(root):
 
 def test_score_and_mean_can_be_given(root):
     net, weights = write_net(root, "seg_data")
-    from rloss_caffe.segmenter import Segmenter
+    from rloss_caffe.nets.segmenter import Segmenter
 
     path = root / "images" / "im0.png"
     assert Segmenter(net, weights, score="prob").score == "prob"
@@ -395,7 +395,7 @@ def test_score_and_mean_can_be_given(root):
 
 def test_nets_that_cannot_be_used(root):
     net, weights = write_net(root, "input")
-    from rloss_caffe.segmenter import Segmenter
+    from rloss_caffe.nets.segmenter import Segmenter
 
     def fails(text, message):
         net.write_text(text)
@@ -418,7 +418,7 @@ def test_nets_that_cannot_be_used(root):
 
 def test_layers_without_weights_are_named(root):
     net, weights = write_net(root, "input")
-    from rloss_caffe.segmenter import Segmenter
+    from rloss_caffe.nets.segmenter import Segmenter
 
     net.write_text(INPUT + SCORE + SCORE.replace("score", "second").replace('"data"', '"score"'))
     with pytest.warns(UserWarning, match="input.caffemodel has no weights for the layers second"):
@@ -443,7 +443,7 @@ def test_command_with_models(root):
 def test_gpu_that_is_not_there(root):
     pytest.importorskip("matplotlib")
     net, weights = write_net(root, "seg_data")
-    from rloss_caffe.runner.devices import has_gpu
+    from rloss_caffe.commands._devices import has_gpu
 
     if has_gpu(7):
         pytest.skip("there is a GPU 7")

@@ -8,10 +8,10 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from helpers.paths import ROOT
 
 from rloss_caffe import densecrf_loss
-from rloss_caffe.gradients import densecrf_gradients
+from rloss_caffe.losses.gradients import densecrf_gradients
 
 EXPER = ROOT / "exper"
 TOOL = EXPER / "visualize_densecrf_gradient.py"
@@ -135,7 +135,7 @@ def weights(folder):
 def test_gradients_are_those_of_training(folder, weights):
     import caffe
 
-    from rloss_caffe.loss_net import LossNet
+    from rloss_caffe.nets.loss_net import LossNet
 
     trained = caffe.Net(str(folder / "net_sure.prototxt"), caffe.TRAIN, weights=weights)
     net = LossNet(folder / "net.prototxt", weights)  # this one has a Dropout, which must not be felt
@@ -156,7 +156,7 @@ def test_gradients_are_those_of_training(folder, weights):
 
 
 def test_both_dialects_give_the_same(folder, weights):
-    from rloss_caffe.loss_net import LossNet
+    from rloss_caffe.nets.loss_net import LossNet
 
     stock, fork = (LossNet(folder / f"{name}.prototxt", weights) for name in ("net", "fork"))
     assert (fork.bi_xy_std, fork.bi_rgb_std, fork.loss_weight) == (9, 14, 1e-4)
@@ -168,7 +168,7 @@ def test_images_of_any_size_without_a_crop(folder, weights):
     """Strides need sizes that fit; the image is padded up to the first one that does."""
     import caffe
 
-    from rloss_caffe.loss_net import LossNet
+    from rloss_caffe.nets.loss_net import LossNet
 
     text = """
 layer { name: "picture" type: "Python" top: "picture" python_param { module: "nowhere" layer: "Unknown" } }
@@ -192,7 +192,7 @@ layer { name: "chances" type: "Softmax" bottom: "up" top: "chances" }
 
 
 def test_nets_that_do_not_fit(folder, weights):
-    from rloss_caffe.loss_net import LossNet
+    from rloss_caffe.nets.loss_net import LossNet
 
     text = (folder / "net.prototxt").read_text()
     second = LOSS.replace('"crf"', '"other"').replace("bi_xy_std: 9", "bi_xy_std: 5")
@@ -469,7 +469,7 @@ def test_model_with_every_output(folder, weights, tool):
         files = sorted(path.name for path in (folder / "out" / name).iterdir())
         assert files == ["1prob.png", "1scorediff.png", "3prob.png", "3scorediff.png"]
         assert {size_of(folder / "out" / name / file) for file in files} == {size}
-    from rloss_caffe.loss_net import LossNet
+    from rloss_caffe.nets.loss_net import LossNet
 
     with np.load(folder / "out" / "im1_gradient.npz") as file:
         arrays = dict(file)
@@ -486,7 +486,7 @@ def test_settings_override_the_layer(folder, weights, tool, monkeypatch):
     words = [folder / "im0.png", "--model", folder / "net.prototxt", "--weights", weights, "--layer", "crf", "--npz"]
     words += ["--bi_xy_std", 6, "--bi_rgb_std", 33, "--loss_weight", 2, "--exact_gradient", "--mean", "100,110,120"]
     run(tool, monkeypatch, *words, "--names", "a,b,c,d", "--output", folder / "out")
-    from rloss_caffe.loss_net import LossNet
+    from rloss_caffe.nets.loss_net import LossNet
 
     given = LossNet(folder / "net.prototxt", weights, mean=[100, 110, 120]).predict(folder / "im0.png")
     expected = densecrf_gradients(given.image, given.probabilities, 6, 33, 2, exact_gradient=True)
@@ -589,7 +589,7 @@ def test_mistakes_are_told(folder, tool, monkeypatch, capsys, words, message):
 
 
 def test_gpu_that_is_not_there(folder, weights):
-    from rloss_caffe.runner.devices import has_gpu
+    from rloss_caffe.commands._devices import has_gpu
 
     if has_gpu(7):
         pytest.skip("there is a GPU 7")

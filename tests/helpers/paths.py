@@ -1,11 +1,11 @@
-"""Shared by all tests: where the reference material is, and which tests need Caffe."""
+"""Where the project and the reference material are."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("RLOSS_SHARED", ROOT.parent / "shared"))
 
 

@@ -1,0 +1,1 @@
+"""PASCAL VOC: download, archives, scribbles, lists, checks."""

@@ -1,0 +1,1 @@
+"""Figures, contact sheets, and the training logs that they are drawn from."""

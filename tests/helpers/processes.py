@@ -1,0 +1,18 @@
+"""Whether processes live."""
+
+import time
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def ended(pids, seconds=10):
+    deadline = time.time() + seconds
+    while any(map(is_alive, pids)) and time.time() < deadline:
+        time.sleep(0.02)
+    return not any(map(is_alive, pids))

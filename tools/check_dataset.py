@@ -1,0 +1,3 @@
+import runpy
+
+globals().update(runpy.run_module("rloss_caffe.commands.check", run_name=__name__))
