@@ -27,6 +27,7 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     packages=find_packages(include=["rloss_caffe", "rloss_caffe.*"]),
+    package_data={"rloss_caffe.datasets": ["example_labels/*/*.png"]},
     python_requires=">=3.8",
     install_requires=["numpy>=1.20", "numba>=0.57", "protobuf>=3.12", "pyyaml>=5.1"],
     extras_require={

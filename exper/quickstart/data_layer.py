@@ -1,8 +1,8 @@
 """The quickstart's data layer: all photographs in every batch, a random crop of each, mirrored at random."""
 
 import numpy as np
-import photos
 
+from rloss_caffe.datasets import examples
 from rloss_caffe.layers.base import Layer
 from rloss_caffe.layers.param_str import Parameter
 
@@ -20,8 +20,8 @@ class Photos(Layer):
     def setup(self, bottom, top):
         super().setup(bottom, top)
         self._random = np.random.RandomState(self.parameters.seed)
-        self._photos = [photos.as_blob(photos.load_photo(name)) for name in photos.PHOTOS]
-        self._labels = [photos.load_label(name, self.parameters.labels) for name in photos.PHOTOS]
+        self._photos = [examples.as_blob(examples.load_photo(name)) for name in examples.PHOTOS]
+        self._labels = [examples.load_label(name, self.parameters.labels) for name in examples.PHOTOS]
 
     def reshape(self, bottom, top):
         crop = self.parameters.crop
@@ -31,7 +31,7 @@ class Photos(Layer):
     def forward(self, bottom, top):
         crop = self.parameters.crop
         top[0].data[...] = 0
-        top[1].data[...] = photos.IGNORE
+        top[1].data[...] = examples.IGNORE
         for index, (photo, label) in enumerate(zip(self._photos, self._labels)):
             y, x = (self._random.randint(max(size - crop, 0) + 1) for size in label.shape)
             step = 1 - 2 * self._random.randint(2)

@@ -1,9 +1,9 @@
 """One picture a photograph: what was given, what was learned, what the loss asked for."""
 
 import numpy as np
-import photos
 from net import BANDWIDTHS
 
+from rloss_caffe.datasets import examples
 from rloss_caffe.layers.param_str import read_parameters
 from rloss_caffe.losses.gradients import densecrf_gradients
 from rloss_caffe.pictures.overlays import draw_scribbles
@@ -17,14 +17,14 @@ def score_gradient(photo, probabilities):
     from rloss_caffe.layers import DenseCRFLoss
 
     parameters = read_parameters(BANDWIDTHS, DenseCRFLoss.PARAMETERS, "DenseCRFLoss")
-    blob = photos.as_blob(photos.load_photo(photo))
+    blob = examples.as_blob(examples.load_photo(photo))
     return densecrf_gradients(blob, probabilities, parameters.bi_xy_std, parameters.bi_rgb_std).score
 
 
 def overlay(image, label):
     """A label map in colour over a grey version of the photograph; 255 shows the photograph."""
     result = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
-    shown = label != photos.IGNORE
+    shown = label != examples.IGNORE
     result[shown] = 0.4 * result[shown] + 0.6 * PALETTE[label[shown]]
     return result.astype(np.uint8)
 
@@ -37,9 +37,9 @@ def write_picture(path, photo, probabilities, scores):
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch
 
-    image = photos.load_photo(photo)
-    scribbles, mask = (photos.load_label(photo, kind) for kind in ("scribbles", "masks"))
-    present = [int(k) for k in np.unique(mask) if k != photos.IGNORE]
+    image = examples.load_photo(photo)
+    scribbles, mask = (examples.load_label(photo, kind) for kind in ("scribbles", "masks"))
+    present = [int(k) for k in np.unique(mask) if k != examples.IGNORE]
     subject = max(k for k in present if k > 0)
     gradient = score_gradient(photo, probabilities["phase_one"])[subject]
     limit = np.percentile(np.abs(gradient), 99.5) or 1
@@ -50,11 +50,11 @@ def write_picture(path, photo, probabilities, scores):
     panels = [
         ("photograph", image),
         (
-            f"scribbles ({100 * np.mean(scribbles != photos.IGNORE):.1f} % of pixels)",
+            f"scribbles ({100 * np.mean(scribbles != examples.IGNORE):.1f} % of pixels)",
             draw_scribbles(image, scribbles, PALETTE),
         ),
         (f"phase one, cross-entropy: mIoU {scores['phase_one']:.1f}", phase_one),
-        (f"gradient for the score of '{photos.CLASSES[subject]}'", None),
+        (f"gradient for the score of '{examples.CLASSES[subject]}'", None),
         (f"phase two, with DenseCRF loss: mIoU {scores['phase_two']:.1f}", phase_two),
         (f"mask, for evaluation (full: {scores['full']:.1f})", overlay(image, mask)),
     ]
@@ -68,7 +68,7 @@ def write_picture(path, photo, probabilities, scores):
         shown = axis.imshow(gradient / limit, cmap="RdBu_r", vmin=-1, vmax=1)
         bar = figure.colorbar(shown, cax=axis.inset_axes([0.1, -0.06, 0.8, 0.03]), orientation="horizontal", ticks=[])
         bar.ax.set_xlabel("pushes the class up     0     pushes it down", fontsize=9)
-    handles = [Patch(color=PALETTE[k] / 255.0, label=photos.CLASSES[k]) for k in range(len(photos.CLASSES))]
+    handles = [Patch(color=PALETTE[k] / 255.0, label=examples.CLASSES[k]) for k in range(len(examples.CLASSES))]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     figure.savefig(path, dpi=100)
     plt.close(figure)

@@ -17,7 +17,8 @@ from pathlib import Path
 os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is loaded: its log would bury ours
 
 import numpy as np
-import photos
+
+from rloss_caffe.datasets import examples
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -43,11 +44,11 @@ def main():
     weights, results = {}, {}
     for name, (solver, source, title) in TRAININGS.items():
         weights[name] = train(solver, weights.get(source), output / f"{name}.caffemodel", title, arguments.quick)
-        results[name] = {photo: predict(weights[name], photo) for photo in photos.PHOTOS}
+        results[name] = {photo: predict(weights[name], photo) for photo in examples.PHOTOS}
     scores = {name: mean_iou(predictions) for name, predictions in results.items()}
     report(scores, results)
     write_pictures(results, output)
-    print(f"\n{len(photos.PHOTOS)} pictures in {output}")
+    print(f"\n{len(examples.PHOTOS)} pictures in {output}")
     print(f"done in {time.perf_counter() - start:.0f} s")
 
 
@@ -56,7 +57,7 @@ def compile_kernels():
 
     print("compiling the kernels (a few seconds, the first time only) ...", end=" ", flush=True)
     start = time.perf_counter()
-    images, segmentations = np.full((1, 3, 8, 8), 50.0), np.full((1, len(photos.CLASSES), 8, 8), 0.2)
+    images, segmentations = np.full((1, 3, 8, 8), 50.0), np.full((1, len(examples.CLASSES), 8, 8), 0.2)
     densecrf_loss(images, segmentations, 5, 5).gradient()
     print(f"{time.perf_counter() - start:.1f} s", flush=True)
 
@@ -94,7 +95,7 @@ def predict(weights, photo, cache={}):  # noqa: B006 - one test net for all, Caf
     if cache.get("weights") != weights:
         cache.update(weights=weights, net=caffe.Net("test.prototxt", caffe.TEST, weights=str(weights)))
     net = cache["net"]
-    blob = photos.as_blob(photos.load_photo(photo))
+    blob = examples.as_blob(examples.load_photo(photo))
     height, width = blob.shape[1:]
     padded = [-(-size // 4) * 4 for size in (height, width)]  # the network's stride
     net.blobs["data"].reshape(1, 3, *padded)
@@ -106,11 +107,11 @@ def predict(weights, photo, cache={}):  # noqa: B006 - one test net for all, Caf
 
 def ious(predictions):
     """IoU of every class over some photographs, NaN for those that do not occur."""
-    classes = len(photos.CLASSES)
+    classes = len(examples.CLASSES)
     confusion = np.zeros((classes, classes))
     for photo, probabilities in predictions.items():
-        mask = photos.load_label(photo, "masks")
-        known = mask != photos.IGNORE
+        mask = examples.load_label(photo, "masks")
+        known = mask != examples.IGNORE
         pairs = mask[known].astype(int) * classes + probabilities.argmax(axis=0)[known]
         confusion += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
     truth, found, both = confusion.sum(axis=1), confusion.sum(axis=0), np.diag(confusion)
@@ -123,11 +124,11 @@ def mean_iou(predictions):
 
 
 def report(scores, results):
-    print(f"\n{'IoU in %':36}" + "".join(f"{name:>12}" for name in ["mean", *photos.CLASSES]))
+    print(f"\n{'IoU in %':36}" + "".join(f"{name:>12}" for name in ["mean", *examples.CLASSES]))
     for name, (_, _, title) in TRAININGS.items():
         values = [scores[name], *(100 * ious(results[name]))]
         print(f"{title:36}" + "".join(f"{value:12.1f}" for value in values))
-    print(f"\n{'mean IoU in % of each photo':36}" + "".join(f"{photo:>12}" for photo in photos.PHOTOS))
+    print(f"\n{'mean IoU in % of each photo':36}" + "".join(f"{photo:>12}" for photo in examples.PHOTOS))
     for name, (_, _, title) in TRAININGS.items():
         values = [mean_iou({photo: probabilities}) for photo, probabilities in results[name].items()]
         print(f"{title:36}" + "".join(f"{value:12.1f}" for value in values))
@@ -141,7 +142,7 @@ def report(scores, results):
 def write_pictures(results, output):
     from picture import write_picture
 
-    for photo in photos.PHOTOS:
+    for photo in examples.PHOTOS:
         write_picture(
             output / f"{photo}.png",
             photo,

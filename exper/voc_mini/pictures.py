@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rloss_caffe.datasets import examples
+
 EXPER = Path(__file__).resolve().parents[1]
 TOOLS = EXPER.parent / "tools"
 VOC_LABELS = {0: 0, 1: 15, 2: 8}  # of the quickstart: background, person, cat
@@ -26,15 +28,12 @@ def write_curves(path, logs):
 
 def write_sheet(path, models):
     """What models, {name: (test net, weights)}, make of the photographs, with the IoU."""
-    sys.path.insert(0, str(EXPER / "quickstart"))
-    import photos
-
     folder = path.with_suffix("")
     (folder / "scribbles").mkdir(parents=True, exist_ok=True)
     for name in PHOTOS:
-        Image.fromarray(photos.load_photo(name)).save(folder / f"{name}.png")
-        Image.fromarray(as_voc(photos.load_label(name, "masks"))).save(folder / f"{name}_mask.png")
-        Image.fromarray(as_voc(photos.load_label(name, "scribbles"))).save(folder / "scribbles" / f"{name}.png")
+        Image.fromarray(examples.load_photo(name)).save(folder / f"{name}.png")
+        Image.fromarray(as_voc(examples.load_label(name, "masks"))).save(folder / f"{name}_mask.png")
+        Image.fromarray(as_voc(examples.load_label(name, "scribbles"))).save(folder / "scribbles" / f"{name}.png")
     (folder / "list.txt").write_text("".join(f"{name}.png {name}_mask.png\n" for name in PHOTOS))
     command = [sys.executable, str(TOOLS / "show_segmentations.py"), f"--list={folder / 'list.txt'}"]
     command += [f"--root={folder}/", f"--scribbles={folder / 'scribbles'}", "--order=list", f"--output={path}"]

@@ -31,7 +31,7 @@ import numpy as np
 from rloss_caffe import get_num_threads
 from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.reading import import_cv2, read_image, read_label
-from rloss_caffe.datasets import voc
+from rloss_caffe.datasets import examples, voc
 from rloss_caffe.losses.gradients import densecrf_gradients
 from rloss_caffe.nets import input_net as surgery
 from rloss_caffe.pictures import gradient_figures as figures
@@ -140,19 +140,10 @@ def sweep_values(arguments, name):
     return getattr(arguments, name) or SWEEP[name]
 
 
-def quickstart_photos():
-    """The quickstart's module that loads them."""
-    if str(QUICKSTART) not in sys.path:
-        sys.path.insert(0, str(QUICKSTART))
-    import photos
-
-    return photos
-
-
 def load_photo(name):
     """One of the quickstart's photos, BGR."""
     try:
-        pixels = quickstart_photos().load_photo(name)
+        pixels = examples.load_photo(name)
     except ImportError as error:
         raise ImportError(
             f"the photo {name} is from scikit-image, and importing it failed: {error}; "
@@ -163,18 +154,17 @@ def load_photo(name):
 
 def find_photos(arguments):
     """The photos to look at, each with a name of its own."""
-    photos = quickstart_photos()
     words = list(arguments.images)
     if arguments.list:
         words += [entry.image for entry in read_list(arguments.list, arguments.root, "NONE")]
     found = []
-    for word in words or list(photos.PHOTOS):
+    for word in words or list(examples.PHOTOS):
         if os.path.isfile(word):
             found.append(Photo(Path(word).stem, word, read_image(word)))
-        elif word in photos.PHOTOS:
+        elif word in examples.PHOTOS:
             found.append(Photo(word, None, load_photo(word)))
         else:
-            raise ValueError(f"no such image: {word}; nor is it one of the quickstart's: {', '.join(photos.PHOTOS)}")
+            raise ValueError(f"no such image: {word}; nor is it one of the quickstart's: {', '.join(examples.PHOTOS)}")
     names = [photo.name for photo in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -239,7 +229,8 @@ def train_quickstart():
     if path.is_file():
         return path
     print(f"no {path} yet: training the quickstart's network once, a minute or two", file=sys.stderr)
-    quickstart_photos()
+    if str(QUICKSTART) not in sys.path:
+        sys.path.insert(0, str(QUICKSTART))
     import run
 
     path.parent.mkdir(exist_ok=True)
@@ -279,7 +270,7 @@ def case_of_labels(photo, arguments):
     if arguments.names:
         n_classes = len(arguments.names)
     elif photo.path is None:
-        n_classes = len(quickstart_photos().CLASSES)
+        n_classes = len(examples.CLASSES)
     else:
         n_classes = max(most, len(voc.CLASSES))
     if most > n_classes:
@@ -350,7 +341,7 @@ def check_size(path, shape, photo):
 
 def class_names(arguments, photos, n_classes):
     """The names of all classes."""
-    quickstart = quickstart_photos().CLASSES
+    quickstart = examples.CLASSES
     if arguments.names:
         if len(arguments.names) != n_classes:
             raise ValueError(f"--names: expected {n_classes} names, found {len(arguments.names)}")

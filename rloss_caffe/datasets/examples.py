@@ -1,11 +1,12 @@
-"""The quickstart's photographs (scikit-image ships them) and their labels (drawn by hand, in labels/)."""
+"""Five photographs to try things on: scikit-image ships them; the scribbles and masks were drawn by hand."""
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-LABELS = Path(__file__).resolve().parent / "labels"
+__all__ = ["CLASSES", "IGNORE", "MEAN", "PHOTOS", "as_blob", "load_label", "load_photo"]
+
+LABELS = Path(__file__).resolve().parent / "example_labels"
 MEAN = np.array([104.008, 116.669, 122.675], np.float32)  # BGR, as in the big experiments
 CLASSES = ["background", "person", "cat", "cup", "rocket"]
 PHOTOS = {
@@ -19,12 +20,15 @@ IGNORE = 255
 
 
 def load_label(name, kind):
-    """``scribbles`` or ``masks`` of a photograph, (H, W) uint8: a class, or 255 where nothing is said."""
+    """The ``scribbles`` or the ``masks`` of a photograph, (H, W) uint8: a class, or 255 where nothing is said."""
+    from PIL import Image
+
     return np.array(Image.open(LABELS / kind / f"{name}.png"))
 
 
 def load_photo(name):
     """A photograph at the size of its labels, (H, W, 3) uint8 RGB."""
+    from PIL import Image
     from skimage import data
 
     height, width = load_label(name, "masks").shape

@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 from helpers.paths import ROOT
 
+from rloss_caffe.datasets import examples
+
 Image = pytest.importorskip("PIL.Image", reason="the quickstart reads pictures with Pillow")
 FOLDER = ROOT / "exper" / "quickstart"
-NAMES = sorted(path.stem for path in (FOLDER / "labels" / "masks").glob("*.png"))
+NAMES = sorted(examples.PHOTOS)
 
 
 def label(kind, name):
-    return np.array(Image.open(FOLDER / "labels" / kind / f"{name}.png"))
+    return examples.load_label(name, kind)
 
 
 def test_there_are_labels():
-    assert len(NAMES) >= 4
-    assert sorted(path.stem for path in (FOLDER / "labels" / "scribbles").glob("*.png")) == NAMES
+    for kind in ("masks", "scribbles"):
+        assert sorted(path.stem for path in (examples.LABELS / kind).glob("*.png")) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
