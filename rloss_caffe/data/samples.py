@@ -8,7 +8,10 @@ import numpy as np
 
 from rloss_caffe.data.reading import import_cv2, read_image, read_label
 
-__all__ = ["Order", "SampleMaker"]
+__all__ = ["MEAN_BGR", "Order", "SampleMaker"]
+
+# Blue, green and red of ImageNet's average pixel, as the networks of the experiments were trained with.
+MEAN_BGR = (104.008, 116.669, 122.675)
 
 
 class Order:

@@ -1,5 +1,7 @@
 """ImageSegData: batches of images with their label maps, as a Caffe data layer."""
 
+import os
+
 import caffe
 
 from rloss_caffe.data.batches import DirectReader, Prefetcher
@@ -25,8 +27,12 @@ class ImageSegData(Layer):
     ignore_label in label. A batch may span two epochs, none is short.
 
     With ``prefetch`` worker processes make batches ahead while Caffe computes. Where images have no common size
-    (neither crop nor new_height and new_width), there are none. The order is not in snapshots: a resumed run starts
-    its list anew.
+    (neither crop nor new_height and new_width), there are none.
+
+    The order is not in snapshots. Where the environment variable RLOSS_BATCHES_DONE is set, layers of a net in phase
+    TRAIN begin that many batches later: with iterations times iter_size of the snapshot, and with the solver's
+    random_seed (or `seed`), a resumed run goes on with the very batches that an undisturbed one would have had.
+    Without it a resumed run starts its list anew.
 
     Parameters (param_str)
     ----------------------
@@ -159,12 +165,19 @@ class ImageSegData(Layer):
         order = Order(count, parameters.shuffle, seed, skip)
         solvers = caffe.solver_count() if is_training and hasattr(caffe, "solver_count") else 1
         rank = caffe.solver_rank() if solvers > 1 else 0
+        done = self._batches_done()
 
         def positions(batch):
-            first = (batch * solvers + rank) * parameters.batch_size
+            first = ((done + batch) * solvers + rank) * parameters.batch_size
             return [(position, order[position]) for position in range(first, first + parameters.batch_size)]
 
         return positions
+
+    def _batches_done(self):
+        text = os.environ.get("RLOSS_BATCHES_DONE", "") if self.get_phase() == TRAIN else ""
+        if text and not (text.isascii() and text.isdigit() and len(text) < 16):
+            raise ValueError(f"RLOSS_BATCHES_DONE must be a whole number of batches, found {text!r}")
+        return int(text or 0)
 
     def reshape(self, bottom, top):
         if self._variable:

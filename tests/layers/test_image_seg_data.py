@@ -106,9 +106,9 @@ def test_without_seed_caffes_generator_decides(root):
     assert np.array_equal(found[0], found[1]) and not np.array_equal(found[0], found[2])
 
 
-def write_solver(root, extra="random_seed: 4"):
+def write_solver(root, extra="random_seed: 4", more=""):
     (root / "net.prototxt").write_text(
-        layer_text(root, RANDOM)
+        layer_text(root, f"{RANDOM}, {more}")
         + """layer { name: "score" type: "Convolution" bottom: "data" top: "score"
         convolution_param { num_output: 16 kernel_size: 1 weight_filler { type: "gaussian" std: 0.001 } } }
         layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss"
@@ -130,6 +130,37 @@ def test_solver_and_its_random_seed(root):
         weights.append(solver.net.params["score"][0].data.copy())
         assert np.mean(losses[-5:]) < losses[0]
     assert np.array_equal(*weights)
+
+
+@pytest.mark.parametrize("more, iter_size", [("", 1), ("prefetch: 0", 1), ("", 3)])
+def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(root, monkeypatch, more, iter_size):
+    """Eleven iterations cross an epoch of the list within a batch."""
+    path = write_solver(root, f'random_seed: 4 iter_size: {iter_size} momentum: 0.9 snapshot_prefix: "{root}/s"', more)
+    whole = caffe.get_solver(path)
+    whole.step(5)
+    whole.snapshot()
+    whole.step(6)
+    monkeypatch.setenv("RLOSS_BATCHES_DONE", str(5 * iter_size))
+    resumed = caffe.get_solver(path)
+    resumed.restore(f"{root}/s_iter_5.solverstate")
+    resumed.step(6)
+    monkeypatch.delenv("RLOSS_BATCHES_DONE")
+    anew = caffe.get_solver(path)
+    anew.restore(f"{root}/s_iter_5.solverstate")
+    anew.step(6)
+    weights = [solver.net.params["score"][0].data for solver in (whole, resumed, anew)]
+    assert np.array_equal(weights[0], weights[1]) and not np.array_equal(weights[0], weights[2])
+
+
+def test_batches_done_are_for_training_only(root, monkeypatch):
+    parameters = "crop_size: 64, mean_value: 0, prefetch: 0"
+    expected = batches(make_net(root, parameters, phase=caffe.TEST), 1)
+    monkeypatch.setenv("RLOSS_BATCHES_DONE", "1")
+    assert np.array_equal(batches(make_net(root, parameters, phase=caffe.TEST), 1), expected)
+    for wrong in ("-1", "1.5", "one"):
+        monkeypatch.setenv("RLOSS_BATCHES_DONE", wrong)
+        with pytest.raises(ValueError, match=f"RLOSS_BATCHES_DONE must be a whole number of batches, found '{wrong}'"):
+            make_net(root, parameters)
 
 
 def test_without_crop_every_image_has_its_size(root):
