@@ -17,7 +17,7 @@ from rloss_caffe.nets.convert import (
 from rloss_caffe.nets.text import fields, line_of
 from rloss_caffe.nets.weights import load_weights
 
-__all__ = ["Net", "get_solver"]
+__all__ = ["Net", "get_solver", "make_solver", "snapshot_prefix"]
 
 
 def Net(path, *arguments, **keywords):
@@ -68,15 +68,33 @@ def get_solver(path, level=0, stages=()):
     DialectError, ValueError
         As for `Net`; or a net is missing.
     """
+    path = os.fspath(path)
+    parameters = read_solver(path)
+    parameters.snapshot_prefix = snapshot_prefix(parameters, path)
+    return make_solver(parameters, path, level, stages)
+
+
+def snapshot_prefix(parameters, path):
+    """Where the snapshots of a solver file go: PREFIX_iter_N.caffemodel; Caffe's own rules.
+
+    Parameters
+    ----------
+    parameters : SolverParameter
+    path : str
+        The solver file: without a prefix its own name is one, and so it is in a folder that is named as the prefix.
+    """
+    prefix, stem = parameters.snapshot_prefix, os.path.splitext(path)[0]
+    if not prefix:
+        return stem
+    return os.path.join(prefix, os.path.basename(stem)) if os.path.isdir(prefix) else prefix
+
+
+def make_solver(parameters, path, level=0, stages=()):
+    """A caffe.Solver of what `read_solver` has read from the file `path`; `parameters` stays as it is."""
     import caffe
 
-    path = os.fspath(path)
-    solver = read_solver(path)
-    if not solver.snapshot_prefix:  # Caffe's default is the solver's own name, not that of our copy
-        solver.snapshot_prefix = os.path.splitext(path)[0]
-    elif os.path.isdir(solver.snapshot_prefix):
-        stem = os.path.splitext(os.path.basename(path))[0]
-        solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, stem)
+    solver = type(parameters)()
+    solver.CopyFrom(parameters)
     if level:
         solver.train_state.level = level
     solver.train_state.stage.extend(stages)
