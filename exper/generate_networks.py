@@ -1,5 +1,4 @@
-import runpy
-from pathlib import Path
+from pascal_scribble.generate_networks import main
 
-SCRIPT = Path(__file__).resolve().parent / "pascal_scribble" / "generate_networks.py"
-globals().update(runpy.run_path(str(SCRIPT), run_name=__name__))
+if __name__ == "__main__":
+    raise SystemExit(main())

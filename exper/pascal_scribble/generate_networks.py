@@ -13,8 +13,6 @@ or a block and returns the name of its last blob. The four networks of Tang et a
 layer and parameter names, since published weights load by these names, and its oddities, which are marked.
 """
 
-# ruff: noqa: C408 - dict(pad=1) reads like the prototxt's "pad: 1"
-
 import argparse
 import json
 import sys
@@ -59,7 +57,7 @@ class Net:
     def add_python(self, layer, name, bottoms, top=None, parameters=None, **fields):
         """Append one of rloss_caffe's layers; `parameters` become its param_str."""
         lines = [f"{key}: {to_yaml(value)}" for key, value in parameters.items()]
-        python = dict(module="rloss_caffe.layers", layer=layer, param_str="\n".join(lines))
+        python = {"module": "rloss_caffe.layers", "layer": layer, "param_str": "\n".join(lines)}
         return self.add("Python", name, bottoms, top, python_param=python, **fields)
 
 
@@ -86,12 +84,13 @@ def conv(net, name, bottom, num_output, kernel_size, lr=(1, 2), std=None, **fiel
 def weight_and_bias(lr, names=(None, None)):
     """The `param` fields: learning rates of weight and bias; only the weight decays."""
     return [
-        dict(name=name, lr_mult=lr_mult, decay_mult=decay_mult) for name, lr_mult, decay_mult in zip(names, lr, (1, 0))
+        {"name": name, "lr_mult": lr_mult, "decay_mult": decay_mult}
+        for name, lr_mult, decay_mult in zip(names, lr, (1, 0))
     ]
 
 
 def gaussian(std):
-    return dict(weight_filler=dict(type="gaussian", std=std), bias_filler=dict(type="constant", value=0))
+    return {"weight_filler": {"type": "gaussian", "std": std}, "bias_filler": {"type": "constant", "value": 0}}
 
 
 def relu(net, name, blob):
@@ -99,7 +98,7 @@ def relu(net, name, blob):
 
 
 def dropout(net, name, blob):
-    return net.add("Dropout", name, blob, blob, dropout_param=dict(dropout_ratio=0.5))
+    return net.add("Dropout", name, blob, blob, dropout_param={"dropout_ratio": 0.5})
 
 
 def conv_relu_drop(net, name, suffix, bottom, num_output, kernel_size, **settings):
@@ -111,11 +110,13 @@ def conv_relu_drop(net, name, suffix, bottom, num_output, kernel_size, **setting
 
 def pool(net, name, bottom, stride, method="MAX"):
     """3x3 pooling. With pad 1 an input of 2n+1 gives n+1 at stride 2 and 2n+1 at stride 1."""
-    return net.add("Pooling", name, bottom, pooling_param=dict(pool=method, kernel_size=3, stride=stride, pad=1))
+    return net.add(
+        "Pooling", name, bottom, pooling_param={"pool": method, "kernel_size": 3, "stride": stride, "pad": 1}
+    )
 
 
 def eltwise(net, name, bottoms, operation="SUM"):
-    return net.add("Eltwise", name, bottoms, eltwise_param=dict(operation=operation))
+    return net.add("Eltwise", name, bottoms, eltwise_param={"operation": operation})
 
 
 def interp(net, name, bottom, top=None, **parameters):
@@ -129,7 +130,7 @@ def interp(net, name, bottom, top=None, **parameters):
 def data(net, batch_size, data_dim=False, scale_factors=None):
     """Images and labels: random crops of 321 for training, whole images padded to 513 for testing."""
     image_set, crop_size = ("${TRAIN_SET}", 321) if net.train else ("${TEST_SET}", 513)
-    parameters = dict(source=f"'${{EXP}}/list/{image_set}.txt'", root_folder="'${DATA_ROOT}'")
+    parameters = {"source": f"'${{EXP}}/list/{image_set}.txt'", "root_folder": "'${DATA_ROOT}'"}
     parameters["batch_size"] = batch_size if net.train else 1
     if net.train:
         parameters["shuffle"] = True
@@ -137,7 +138,7 @@ def data(net, batch_size, data_dim=False, scale_factors=None):
     if net.train and scale_factors:
         parameters["scale_factors"] = scale_factors
     tops = ["data", "label"] + (["data_dim"] if data_dim or not net.train else [])
-    include = [dict(phase="TRAIN" if net.train else "TEST")]
+    include = [{"phase": "TRAIN" if net.train else "TEST"}]
     net.add_python("ImageSegData", "data", [], tops, parameters, include=include)
 
 
@@ -148,13 +149,13 @@ def label_shrink(net, factor=8, name="label_shrink"):
 
 def partial_cross_entropy(net, scores, name="loss", labels="label_shrink", top=None, **fields):
     """Cross entropy over the labelled pixels. The original names no top; pycaffe needs one when there are several."""
-    rules = dict(include=[dict(phase="TRAIN")], loss_param=dict(ignore_label=255))
+    rules = {"include": [{"phase": "TRAIN"}], "loss_param": {"ignore_label": 255}}
     net.add("SoftmaxWithLoss", name, [scores, labels], top, **rules, **fields)
 
 
 def accuracy(net, scores, name="accuracy", labels="label_shrink", top=None):
     """Accuracy, mean recall, mean IoU: of the batch when training, of all images so far when testing."""
-    parameters = dict(ignore_label=255) if net.train else dict(ignore_label=255, reset=False)
+    parameters = {"ignore_label": 255} if net.train else {"ignore_label": 255, "reset": False}
     net.add_python("SegAccuracy", name, [scores, labels], top, parameters)
 
 
@@ -168,7 +169,7 @@ def densecrf_loss(net, scores, top="fc8_interp", name=None, zoom_factor=8, bi_xy
         "DenseCRFLoss",
         "densecrf_loss",
         ["data", f"{top}_softmax"],
-        parameters=dict(bi_xy_std=bi_xy_std, bi_rgb_std=bi_rgb_std),
+        parameters={"bi_xy_std": bi_xy_std, "bi_rgb_std": bi_rgb_std},
         propagate_down=[False, True],
         loss_weight=[DENSECRF_LOSS_WEIGHT],
         **fields,
@@ -176,7 +177,7 @@ def densecrf_loss(net, scores, top="fc8_interp", name=None, zoom_factor=8, bi_xy
 
 
 # The original sets this on most of its DenseCRFLoss layers; it has no effect there.
-NO_EFFECT = dict(loss_param=dict(ignore_label=255))
+NO_EFFECT = {"loss_param": {"ignore_label": 255}}
 
 
 def silence(net, blobs, **fields):
@@ -192,7 +193,7 @@ VGG_STAGES = {1: (64, 2, 2), 2: (128, 2, 2), 3: (256, 3, 2), 4: (512, 3, 1), 5: 
 def vgg_stage(net, blob, stage, lr):
     """Stage 5 is dilated, as the pooling before it no longer strides."""
     channels, count, stride = VGG_STAGES[stage]
-    dilation = dict(pad=2, dilation=2) if stage == 5 else dict(pad=1)
+    dilation = {"pad": 2, "dilation": 2} if stage == 5 else {"pad": 1}
     for index in range(1, count + 1):
         blob = conv(net, f"conv{stage}_{index}", blob, channels, 3, lr, **dilation)
         relu(net, f"relu{stage}_{index}", blob)
@@ -220,24 +221,24 @@ def deeplab_largefov(net):
     if net.train:
         label_shrink(net)
         # Oddity: weight and top are written in the second phase only. The top's name shows in logs.
-        written = dict(top="softmax_loss", loss_weight=[1]) if net.with_densecrf_loss else {}
+        written = {"top": "softmax_loss", "loss_weight": [1]} if net.with_densecrf_loss else {}
         partial_cross_entropy(net, scores, **written)
         densecrf_loss(net, scores)
         accuracy(net, scores)
     else:
         full = interp(net, "fc8_interp", scores, zoom_factor=8)
         accuracy(net, full, labels="label")
-        silence(net, ["label", full, "data_dim"], include=[dict(phase="TEST")])
+        silence(net, ["label", full, "data_dim"], include=[{"phase": "TEST"}])
 
 
 # Source blob, stride to the resolution of the scores, settings of the middle convolution, fillers of the last one.
 # Oddities kept: pool4's middle fillers stand in the test file too, pool3's last convolution starts from zeros, and
 # a stride of 1 is written in three of the five.
 MSC_BRANCHES = [
-    ("data", 8, dict(std=0.001, stride=1), 0.01),
-    ("pool1", 4, dict(std=0.001), 0.01),
-    ("pool2", 2, dict(std=0.001), 0.01),
-    ("pool3", 1, dict(std=0.001, stride=1), None),
+    ("data", 8, {"std": 0.001, "stride": 1}, 0.01),
+    ("pool1", 4, {"std": 0.001}, 0.01),
+    ("pool2", 2, {"std": 0.001}, 0.01),
+    ("pool3", 1, {"std": 0.001, "stride": 1}, None),
     ("pool4", 1, dict(stride=1, **gaussian(0.005)), 0.01),
 ]
 
@@ -301,21 +302,27 @@ RESNET_SCALES = ["", "_res05", "_res075"]
 
 def conv_bn_scale(net, scale, names, bottom, num_output, kernel_size, stride, pad, dilation=None):
     """A convolution without bias; batch normalisation with the stored statistics; `names` are those of the three."""
-    settings = dict(num_output=num_output, bias_term=False, pad=[pad], kernel_size=[kernel_size], stride=[stride])
+    settings = {
+        "num_output": num_output,
+        "bias_term": False,
+        "pad": [pad],
+        "kernel_size": [kernel_size],
+        "stride": [stride],
+    }
     if dilation:
         settings["dilation"] = [dilation]
     conv_name, bn_name, scale_name = names
-    weight = [dict(name=f"{conv_name}_0", lr_mult=1, decay_mult=1)]
+    weight = [{"name": f"{conv_name}_0", "lr_mult": 1, "decay_mult": 1}]
     blob = net.add("Convolution", conv_name + scale, bottom, param=weight, convolution_param=settings)
-    bn = dict(param=frozen(bn_name, 3), batch_norm_param=dict(use_global_stats=True))
+    bn = {"param": frozen(bn_name, 3), "batch_norm_param": {"use_global_stats": True}}
     net.add("BatchNorm", bn_name + scale, blob, blob, **bn)
     return net.add(
-        "Scale", scale_name + scale, blob, blob, param=frozen(scale_name, 2), scale_param=dict(bias_term=True)
+        "Scale", scale_name + scale, blob, blob, param=frozen(scale_name, 2), scale_param={"bias_term": True}
     )
 
 
 def frozen(name, count):
-    return [dict(name=f"{name}_{i}", lr_mult=0) for i in range(count)]
+    return [{"name": f"{name}_{i}", "lr_mult": 0} for i in range(count)]
 
 
 def resnet_block(net, scale, bottom, stage, block):
@@ -355,8 +362,8 @@ def resnet_classifier(net, scale, bottom):
     scores = []
     for index, dilation in enumerate((6, 12, 18, 24)):
         names = [f"fc1_${{EXP}}_c{index}_w", f"fc1_${{EXP}}_c{index}_b"]
-        settings = dict(num_output=NUM_LABELS, kernel_size=[3], pad=[dilation], dilation=[dilation])
-        param = weight_and_bias((10, 20), names) if net.train else [dict(name=name) for name in names]
+        settings = {"num_output": NUM_LABELS, "kernel_size": [3], "pad": [dilation], "dilation": [dilation]}
+        param = weight_and_bias((10, 20), names) if net.train else [{"name": name} for name in names]
         if net.train:
             settings.update(gaussian(0.01))
         name = f"fc1_${{EXP}}{scale}_c{index}"
@@ -371,7 +378,7 @@ def resnet_101(net):
     trunks = [resnet_trunk(net, scale) for scale in RESNET_SCALES]
     full, half, three_quarters = [resnet_classifier(net, *pair) for pair in zip(RESNET_SCALES, trunks)]
     half_up = interp(net, f"{half}_interp", half, zoom_factor=2, pad_beg=0, pad_end=0)
-    parameters = dict(zoom_factor=4, shrink_factor=3, pad_beg=0, pad_end=0)
+    parameters = {"zoom_factor": 4, "shrink_factor": 3, "pad_beg": 0, "pad_end": 0}
     three_quarters_up = interp(net, f"{three_quarters}_interp", three_quarters, **parameters)
     fused = eltwise(net, "fc_fusion", [full, three_quarters_up, half_up], "MAX")
     if not net.train:
@@ -403,7 +410,7 @@ FIRES = {2: 16, 3: 16, 4: 32, 5: 32, 6: 48, 7: 48, 8: 64, 9: 64}  # squeeze chan
 
 def fire(net, number, bottom):
     """Squeeze by 1x1, expand by 1x1 and 3x3 side by side. fire9 is dilated, as pool8 no longer strides."""
-    squeeze, dilation = FIRES[number], dict(pad=2, dilation=2) if number == 9 else dict(pad=1)
+    squeeze, dilation = FIRES[number], {"pad": 2, "dilation": 2} if number == 9 else {"pad": 1}
 
     lr = (0, 0) if number <= LAST_FROZEN_FIRE else (1, 2)
 
@@ -441,8 +448,8 @@ def image_context(net, blob, **fillers):
     """
     blob = conv(net, "conv10", blob, 1000, 1, lr=(0, 0), stride=2)
     relu(net, "relu_conv10", blob)
-    blob = net.add("Pooling", "pool10", blob, pooling_param=dict(pool="AVE", global_pooling=True))
-    blob = net.add("Power", "scale10", blob, power_param=dict(scale=1 / 16))
+    blob = net.add("Pooling", "pool10", blob, pooling_param={"pool": "AVE", "global_pooling": True})
+    blob = net.add("Power", "scale10", blob, power_param={"scale": 1 / 16})
     blob = conv(net, "context", blob, 256, 1, lr=(10, 20), **fillers)
     return net.add("Flatten", "context_flat", blob)
 
@@ -454,7 +461,7 @@ def outlines(net, blob, features, **fillers):
     """
     blob = relu(net, "relu7", conv(net, "fc7", blob, 64, 1, lr=(10, 20), **fillers))
     blob = interp(net, "fc7_interp", blob, zoom_factor=2)
-    features = net.add("Power", "scale4", features, power_param=dict(scale=1 / 256))
+    features = net.add("Power", "scale4", features, power_param={"scale": 1 / 256})
     features = relu(net, "relu_skip4", conv(net, "skip4", features, 48, 1, lr=(10, 20), **fillers))
     blob = net.add("Concat", "concat7", [blob, features])
     return relu(net, "relu_refine7", conv(net, "refine7", blob, 128, 1, lr=(10, 20), **fillers))
@@ -462,16 +469,16 @@ def outlines(net, blob, features, **fillers):
 
 def deeplab_squeezenet(net):
     data(net, batch_size=4, scale_factors=[0.75, 1, 1.25])
-    xavier = dict(weight_filler=dict(type="xavier"), bias_filler=dict(type="constant")) if net.train else {}
+    xavier = {"weight_filler": {"type": "xavier"}, "bias_filler": {"type": "constant"}} if net.train else {}
     trunk = squeezenet_trunk(net)
     # The trunk's features are large (standard deviation 40 on photographs, 200 behind fire4). Unscaled, the new
     # layers' first steps are so long that the network ends up with one answer for every image.
-    blob = net.add("Power", "scale9", trunk, power_param=dict(scale=1 / 64))
+    blob = net.add("Power", "scale9", trunk, power_param={"scale": 1 / 64})
     # Squeezed first, as in the trunk: otherwise fc6 takes 43 % of the time to train.
     blob = relu(net, "relu_squeeze6", conv(net, "squeeze6", blob, 128, 1, lr=(10, 20), **xavier))
     # A quarter of largeFOV's 1024 channels, and the image's context as a bias of every channel.
     blob = conv(net, "fc6", blob, 256, 3, lr=(10, 20), pad=12, dilation=12, **xavier)
-    blob = net.add("Bias", "fc6_context", [blob, image_context(net, trunk, **xavier)], bias_param=dict(axis=0))
+    blob = net.add("Bias", "fc6_context", [blob, image_context(net, trunk, **xavier)], bias_param={"axis": 0})
     blob = relu(net, "relu6", blob)
     if not net.with_densecrf_loss:  # it wants sure predictions: where they waver between classes, background wins
         blob = dropout(net, "drop6", blob)
@@ -500,10 +507,10 @@ NETWORKS = {
 
 
 def step(stepsize):
-    return dict(lr_policy="step", gamma=0.1, stepsize=stepsize, display=10)
+    return {"lr_policy": "step", "gamma": 0.1, "stepsize": stepsize, "display": 10}
 
 
-POLY = dict(lr_policy="poly", power=0.9, display=20, average_loss=20)
+POLY = {"lr_policy": "poly", "power": 0.9, "display": 20, "average_loss": 20}
 
 # The two phases of each network.
 SOLVERS = {
@@ -532,7 +539,7 @@ SOLVERS = {
 
 
 def solver(file, settings):
-    common = dict(momentum=0.9, weight_decay=5e-4, snapshot=1000, solver_mode="GPU")
+    common = {"momentum": 0.9, "weight_decay": 5e-4, "snapshot": 1000, "solver_mode": "GPU"}
     return caffe_pb2.SolverParameter(
         train_net=f"${{EXP}}/config/${{NET_ID}}/{file}_${{TRAIN_SET}}.prototxt",
         snapshot_prefix=f"${{EXP}}/model/${{NET_ID}}/{file}",
@@ -566,16 +573,18 @@ def is_current(path, text):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is out of date")
-    check = parser.parse_args(arguments).check
-    stale = {CONFIG / name: text for name, text in generate().items() if not is_current(CONFIG / name, text)}
+    parser.add_argument("--output", type=Path, default=CONFIG, metavar="FOLDER", help="default: %(default)s")
+    arguments = parser.parse_args(arguments)
+    output = arguments.output
+    stale = {output / name: text for name, text in generate().items() if not is_current(output / name, text)}
     for path, text in stale.items():
-        print(("out of date: " if check else "wrote ") + path.relative_to(CONFIG).as_posix())
-        if not check:
+        print(f"{'out of date:' if arguments.check else 'wrote'} {path}")
+        if not arguments.check:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-    return 1 if check and stale else 0
+    return 1 if arguments.check and stale else 0
 
 
 if __name__ == "__main__":

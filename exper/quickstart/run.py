@@ -5,7 +5,7 @@ Usage: python exper/quickstart/run.py [--output FOLDER] [--quick]
 
 Four trainings by Caffe's own solver, all seeded: phase one with partial cross-entropy; phase two, which goes on from
 phase one with the DenseCRF loss added; the control, which goes on for as long without it; and full supervision by
-masks, the upper bound. Prints the mean IoU of each and writes one picture a photograph.
+masks, the upper bound. Prints the mean IoU of each and writes their weights and one picture a photograph.
 """
 
 import argparse
@@ -19,6 +19,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is loaded: its lo
 import numpy as np
 
 from rloss_caffe.datasets import examples
+from rloss_caffe.numerics.confusion import ConfusionMatrix
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -33,10 +34,14 @@ TRAININGS = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=FOLDER / "output", help="folder for pictures and weights")
-    parser.add_argument("--quick", action="store_true", help="a few iterations only: does everything work?")
+    parser.add_argument("--output", type=Path, default=FOLDER / "output", help="folder for weights and pictures")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few iterations only, to see that all works; written into OUTPUT/quick"
+    )
     arguments = parser.parse_args()
     output = arguments.output.resolve()
+    if arguments.quick:
+        output = output / "quick"
     output.mkdir(parents=True, exist_ok=True)
     os.chdir(FOLDER)  # the solvers name their nets relative to here
     start = time.perf_counter()
@@ -44,11 +49,11 @@ def main():
     weights, results = {}, {}
     for name, (solver, source, title) in TRAININGS.items():
         weights[name] = train(solver, weights.get(source), output / f"{name}.caffemodel", title, arguments.quick)
-        results[name] = {photo: predict(weights[name], photo) for photo in examples.PHOTOS}
+        results[name] = predict(weights[name])
     scores = {name: mean_iou(predictions) for name, predictions in results.items()}
     report(scores, results)
     write_pictures(results, output)
-    print(f"\n{len(examples.PHOTOS)} pictures in {output}")
+    print(f"\nwrote {len(weights)} weights files and {len(examples.PHOTOS)} pictures into {output}")
     print(f"done in {time.perf_counter() - start:.0f} s")
 
 
@@ -88,45 +93,41 @@ def train(solver, initial_weights, path, title, quick):
     return path
 
 
-def predict(weights, photo, cache={}):  # noqa: B006 - one test net for all, Caffe's are slow to build
-    """Class probabilities of a photograph, (K, H, W)."""
+def predict(weights):
+    """Class probabilities of every photograph, {name: (K, H, W)}."""
     import caffe
 
-    if cache.get("weights") != weights:
-        cache.update(weights=weights, net=caffe.Net("test.prototxt", caffe.TEST, weights=str(weights)))
-    net = cache["net"]
-    blob = examples.as_blob(examples.load_photo(photo))
-    height, width = blob.shape[1:]
-    padded = [-(-size // 4) * 4 for size in (height, width)]  # the network's stride
-    net.blobs["data"].reshape(1, 3, *padded)
-    net.blobs["data"].data[...] = 0
-    net.blobs["data"].data[0, :, :height, :width] = blob
-    net.forward()
-    return net.blobs["probability"].data[0, :, :height, :width].copy()
+    net = caffe.Net("test.prototxt", caffe.TEST, weights=str(weights))
+    result = {}
+    for photo in examples.PHOTOS:
+        blob = examples.as_blob(examples.load_photo(photo))
+        height, width = blob.shape[1:]
+        padded = [-(-size // 4) * 4 for size in (height, width)]  # the network's stride
+        net.blobs["data"].reshape(1, 3, *padded)
+        net.blobs["data"].data[...] = 0
+        net.blobs["data"].data[0, :, :height, :width] = blob
+        net.forward()
+        result[photo] = net.blobs["probability"].data[0, :, :height, :width].copy()
+    return result
 
 
-def ious(predictions):
-    """IoU of every class over some photographs, NaN for those that do not occur."""
-    classes = len(examples.CLASSES)
-    confusion = np.zeros((classes, classes))
+def confusion(predictions):
+    """Of the classes, over some photographs."""
+    result = ConfusionMatrix(len(examples.CLASSES))
     for photo, probabilities in predictions.items():
-        mask = examples.load_label(photo, "masks")
-        known = mask != examples.IGNORE
-        pairs = mask[known].astype(int) * classes + probabilities.argmax(axis=0)[known]
-        confusion += np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-    truth, found, both = confusion.sum(axis=1), confusion.sum(axis=0), np.diag(confusion)
-    return np.where(truth > 0, both / np.maximum(truth + found - both, 1), np.nan)
+        result.add(probabilities[None], examples.load_label(photo, "masks")[None], [examples.IGNORE])
+    return result
 
 
 def mean_iou(predictions):
     """Mean IoU in per cent over the classes that occur."""
-    return 100 * np.nanmean(ious(predictions))
+    return 100 * confusion(predictions).mean_iou()
 
 
 def report(scores, results):
     print(f"\n{'IoU in %':36}" + "".join(f"{name:>12}" for name in ["mean", *examples.CLASSES]))
     for name, (_, _, title) in TRAININGS.items():
-        values = [scores[name], *(100 * ious(results[name]))]
+        values = [scores[name], *(100 * confusion(results[name]).class_iou())]
         print(f"{title:36}" + "".join(f"{value:12.1f}" for value in values))
     print(f"\n{'mean IoU in % of each photo':36}" + "".join(f"{photo:>12}" for photo in examples.PHOTOS))
     for name, (_, _, title) in TRAININGS.items():

@@ -16,8 +16,6 @@ images are looked at by the final scores alone. Every step is a call of exper/ru
 be stopped at any time; the same command goes on. It writes results.json, results.md, curves.png and photographs.png.
 """
 
-# ruff: noqa: C408 - dict(MAX_ITER=1) reads like the run script's arguments
-
 import argparse
 import json
 import os
@@ -84,7 +82,7 @@ class Study:
         folder = self.output / "list"
         folder.mkdir(parents=True, exist_ok=True)
         lists = {name: read_lines(self.data_root / "list" / f"{name}.txt") for name in ("train", "train_full", "val")}
-        held_out = dict(held_out=lists["train_full"][::6], held_out_scribbles=lists["train"][::6])
+        held_out = {"held_out": lists["train_full"][::6], "held_out_scribbles": lists["train"][::6]}
         for name in ("train", "train_full"):
             lists[name] = [line for index, line in enumerate(lists[name]) if index % 6]
         for name, lines in {**lists, **held_out}.items():
@@ -92,7 +90,7 @@ class Study:
 
     def plan_first_phase(self, seed):
         one, two = self.iterations["phase_one"], self.iterations["phase_two"]
-        variables = dict(RUN_TRAINWITHDENSECRFLOSS=0, SEED=seed)
+        variables = {"RUN_TRAINWITHDENSECRFLOSS": 0, "SEED": seed}
         self.steps[f"seed{seed}/phase_one", "val"] = [], dict(variables, MAX_ITER=one)
         self.steps[f"seed{seed}/full", "val"] = [], dict(variables, MAX_ITER=one + two, TRAIN_SET_SUFFIX="_full")
 
@@ -100,7 +98,7 @@ class Study:
         """Training, if it is not done, and scoring."""
         start = self.weights(f"seed{seed}/phase_one")
         weight, xy_std, rgb_std = setting
-        variables = dict(DENSECRF_LOSS_WEIGHT=weight, BI_XY_STD=xy_std, BI_RGB_STD=rgb_std)
+        variables = {"DENSECRF_LOSS_WEIGHT": weight, "BI_XY_STD": xy_std, "BI_RGB_STD": rgb_std}
         variables.update(RUN_TRAIN=0, WEIGHTS2=start, MAX_ITER2=self.iterations["phase_two"], SEED=seed + 100)
         self.steps[folder_of(seed, setting), test_set] = [(f"seed{seed}/phase_one", "val")], variables
 
@@ -165,8 +163,8 @@ class Study:
             return
         config = self.output / folder / "config" / NETWORK
         net = text_format.Parse((config / "test_val.prototxt").read_text(), caffe_pb2.NetParameter())
-        crf = dict(name="crf", type="Python", bottom=["fc8_interp", "data_dim", "data"], top=["crf"])
-        crf["python_param"] = dict(module="rloss_caffe.layers", layer="DenseCRF", param_str=DENSE_CRF)
+        crf = {"name": "crf", "type": "Python", "bottom": ["fc8_interp", "data_dim", "data"], "top": ["crf"]}
+        crf["python_param"] = {"module": "rloss_caffe.layers", "layer": "DenseCRF", "param_str": DENSE_CRF}
         layers = [layer for layer in net.layer if layer.type != "Silence" and layer.name != "accuracy"]
         accuracy = next(layer for layer in net.layer if layer.name == "accuracy")
         accuracy.bottom[0] = "crf"

@@ -2,7 +2,8 @@
 
 import json
 import re
-import runpy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -31,22 +32,31 @@ PARAMETERS = {  # numbers of weights with 21 labels
 # --- up to date ------------------------------------------------------------------------------------------------------
 
 
+SCRIPT = ROOT / "exper" / "generate_networks.py"
+
+
+def generate(*words):
+    """Run the script; its exit status and what it prints."""
+    done = subprocess.run([sys.executable, str(SCRIPT), *map(str, words)], capture_output=True, text=True)
+    assert not done.stderr
+    return done.returncode, done.stdout
+
+
 def test_the_files_are_what_the_script_writes():
-    assert runpy.run_path(str(ROOT / "exper" / "generate_networks.py"))["main"](["--check"]) == 0
+    assert generate("--check") == (0, "")
 
 
-def test_check_notices_a_change(tmp_path, capsys):
-    script = runpy.run_path(str(ROOT / "exper" / "generate_networks.py"))
-    script["main"].__globals__["CONFIG"] = tmp_path
-    assert script["main"](["--check"]) == 1
-    assert not list(tmp_path.iterdir())
-    assert script["main"]([]) == 0
-    assert script["main"](["--check"]) == 0
+def test_check_notices_a_change(tmp_path):
+    folder = ("--output", tmp_path)
+    status, missing = generate("--check", *folder)
+    assert status == 1 and not list(tmp_path.iterdir())
+    status, written = generate(*folder)
+    assert status == 0 and written == missing.replace("out of date:", "wrote")
+    assert len(written.splitlines()) == len(list(tmp_path.rglob("*.prototxt"))) == len(list(CONFIG.rglob("*.prototxt")))
+    assert generate("--check", *folder) == (0, "")
     changed = tmp_path / "resnet-101" / "solver.prototxt"
     changed.write_text(changed.read_text().replace("0.9", "0.8"))
-    capsys.readouterr()
-    assert script["main"](["--check"]) == 1
-    assert capsys.readouterr().out == "out of date: resnet-101/solver.prototxt\n"
+    assert generate("--check", *folder) == (1, f"out of date: {changed}\n")
 
 
 # --- equal to the original -------------------------------------------------------------------------------------------

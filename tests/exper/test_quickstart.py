@@ -56,14 +56,17 @@ def test_short_run(tmp_path):
     pytest.importorskip("matplotlib", reason="the pictures are drawn with matplotlib")
     pytest.importorskip("tqdm", reason="the progress is shown by tqdm")
     command = [sys.executable, str(FOLDER / "run.py"), "--quick", "--output", str(tmp_path / "out")]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "phase_one.caffemodel").write_text("of a real run")
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+    assert (tmp_path / "out" / "phase_one.caffemodel").read_text() == "of a real run"
     tables = run.stdout[run.stdout.index("IoU in %") :]
     scores = re.findall(r"^(phase one|phase two|control|full supervision).*?(\d+\.\d)", tables, re.MULTILINE)
     assert len(scores) == 8  # four trainings, in two tables
     assert "points over phase one" in run.stdout
     for name in NAMES:
-        width, height = Image.open(tmp_path / "out" / f"{name}.png").size
+        width, height = Image.open(tmp_path / "out" / "quick" / f"{name}.png").size
         assert width == 1200 and height > 600
 
 
