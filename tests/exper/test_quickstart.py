@@ -76,4 +76,4 @@ def test_failure_is_one_clear_line(tmp_path):
     command = [sys.executable, str(FOLDER / "run.py"), "--quick", "--output", str(tmp_path / "file")]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode != 0
-    assert re.fullmatch(r"quickstart failed: FileExistsError: .*\n", run.stderr)
+    assert re.fullmatch(r"quickstart failed: NotADirectoryError: .*\n", run.stderr)
