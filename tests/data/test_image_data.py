@@ -18,7 +18,6 @@ from helpers.processes import ended, is_alive  # noqa: E402
 
 from rloss_caffe.data.batches import DirectReader, Prefetcher  # noqa: E402
 from rloss_caffe.data.lists import Entry, read_list  # noqa: E402
-from rloss_caffe.data.reading import read_image, read_label  # noqa: E402
 from rloss_caffe.data.samples import Order, SampleMaker  # noqa: E402
 
 MEAN = [104.008, 116.669, 122.675]
@@ -66,37 +65,6 @@ def test_bad_list(tmp_path, text, label_type, message):
 def test_missing_list(tmp_path):
     with pytest.raises(ValueError, match="cannot read the list .*nothing.txt"):
         read_list(tmp_path / "nothing.txt")
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def test_labels_are_indices_whether_grey_or_palette(tmp_path):
-    labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    Image.fromarray(labels).save(tmp_path / "grey.png")
-    palette = Image.fromarray(labels, "P")
-    palette.putpalette([7 * value % 256 for value in range(768)])
-    palette.save(tmp_path / "palette.png")
-    for name in ("grey", "palette"):
-        assert np.array_equal(read_label(str(tmp_path / f"{name}.png")), labels)
-    assert not np.array_equal(cv2.imread(str(tmp_path / "palette.png"), 0), labels)  # what this guards against
-
-
-@pytest.mark.parametrize("mode", ["RGB", "I;16", "LA"])
-def test_other_pictures_are_no_labels(tmp_path, mode):
-    Image.new(mode, (4, 4)).save(tmp_path / "label.png")
-    with pytest.raises(ValueError, match="one channel of 8 bits"):
-        read_label(str(tmp_path / "label.png"))
-
-
-@pytest.mark.parametrize("read", [read_image, read_label])
-@pytest.mark.parametrize("content", [None, b"", b"no picture", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"])
-def test_broken_files(tmp_path, read, content):
-    path = tmp_path / "broken.png"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ValueError, match="could not open or decode .*broken.png"):
-        read(str(path))
 
 
 # --- samples ---------------------------------------------------------------------------------------------------------
