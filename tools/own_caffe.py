@@ -17,14 +17,32 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 # What caffe's own modules load on demand, or a user's program beside it: it has to go on working, too.
-FAMILY = """numpy protobuf scikit-image matplotlib scipy h5py pandas networkx pillow imageio pywavelets tifffile
-opencv-python opencv-python-headless opencv-contrib-python leveldb lmdb pydot""".split()
+FAMILY = [
+    "numpy",
+    "protobuf",
+    "scikit-image",
+    "matplotlib",
+    "scipy",
+    "h5py",
+    "pandas",
+    "networkx",
+    "pillow",
+    "imageio",
+    "pywavelets",
+    "tifffile",
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "leveldb",
+    "lmdb",
+    "pydot",
+]
 
 # extra of setup.py: what is missing without it; the first, without a name, is what the layers need
 GROUPS = {
     "": "the layers",
     "images": "ImageSegData and the data commands",
-    "pictures": "pictures, and the quickstart's photographs",
+    "pictures": "the pictures and the quickstart's photographs",
     "dev": "the tests",
 }
 
@@ -48,7 +66,7 @@ def main(folder):
     pip("install", "--no-deps", "-e", ROOT)
     left_out = []
     for extra, purpose in GROUPS.items():
-        say(f"installing what {purpose} need{'s' if ',' in purpose else ''}")
+        say(f"installing what {purpose} need")
         left_out += [f"{what}: left out, so {purpose} may not work; {why}" for what, why in install(extra, constraints)]
         if left_out and not extra:
             sys.exit(f"the layers cannot be had beside this Caffe: {left_out[0]}")
@@ -76,7 +94,7 @@ def needed(modules):
     todo += [name for name, distribution in installed.items() if modules & top_level(distribution)]
     while todo:
         name = todo.pop()
-        if name in found or name not in installed or name in ("pip", "setuptools", "wheel"):
+        if name in found or name not in installed or name in ("pip", "setuptools", "wheel", "pkg-resources"):
             continue
         found.add(name)
         todo += [normalised(re.match(r"[\w.-]+", line).group()) for line in installed[name].requires or []]
