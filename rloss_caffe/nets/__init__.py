@@ -1,8 +1,17 @@
-"""Prototxts of DeepLab's fork of Caffe: read with the fork's schema, turned into stock Caffe's with Python layers."""
+"""Nets and solvers of Caffe, and weights: read in either dialect, converted, checked, loaded.
 
-from rloss_caffe.nets.convert import DialectError, convert_file, convert_text, read_net, read_solver
-from rloss_caffe.nets.loading import Net, get_solver, make_solver, snapshot_prefix
+DeepLab's fork of Caffe has layers of its own; its prototxts are read with the fork's schema (`schema`, `prototxt`) and
+turned into stock Caffe's with Python layers (`fork_layers`, `old_layers`, `net_conversion`, `solver_conversion`,
+`convert`). `loading` makes real nets and solvers, `weights` looks at what they are loaded with. `input_net` puts an
+input in place of a data layer: for label maps (`segmenter`), and for what a loss sees (`loss_net`).
+"""
+
+from rloss_caffe.nets.convert import convert_file, convert_text, read_net
+from rloss_caffe.nets.loading import get_solver, load_net, make_solver, read_solver, snapshot_prefix
+from rloss_caffe.nets.prototxt import DialectError
 from rloss_caffe.nets.weights import check_solverstate, load_weights
+
+Net = load_net  # the public name, that of Caffe's own
 
 __all__ = [
     "DialectError",
@@ -11,6 +20,7 @@ __all__ = [
     "convert_file",
     "convert_text",
     "get_solver",
+    "load_net",
     "load_weights",
     "make_solver",
     "read_net",

@@ -1,27 +1,17 @@
 """Real caffe objects from prototxts in either dialect."""
 
 import os
-import tempfile
 
-from google.protobuf import text_format
-
-from rloss_caffe.nets.convert import (
-    DialectError,
-    check_filled_in,
-    convert_text,
-    find_net,
-    is_net,
-    read_solver,
-    read_text,
-)
-from rloss_caffe.nets.text import fields, line_of
+from rloss_caffe.nets.net_file import FolderForCaffe, read_net_file
+from rloss_caffe.nets.prototxt import DialectError, check_filled_in, is_net, parse, read_text, to_stock, to_text
+from rloss_caffe.nets.solver_conversion import convert_inline_nets, find_net, named_nets
 from rloss_caffe.nets.weights import load_weights
 
-__all__ = ["Net", "get_solver", "make_solver", "snapshot_prefix"]
+__all__ = ["get_solver", "load_net", "make_solver", "read_solver", "snapshot_prefix"]
 
 
-def Net(path, *arguments, **keywords):
-    """A caffe.Net of a prototxt in either dialect.
+def load_net(path, *arguments, **keywords):
+    """A caffe.Net of a prototxt in either dialect; it is public as ``rloss_caffe.Net``.
 
     Parameters
     ----------
@@ -46,11 +36,12 @@ def Net(path, *arguments, **keywords):
     given = [value for value in (*arguments, keywords.pop("weights", None)) if isinstance(value, (str, os.PathLike))]
     _check_files(given)
     arguments = [value for value in arguments if not isinstance(value, (str, os.PathLike))]
-    with tempfile.TemporaryDirectory() as folder:
-        net = caffe.Net(_stock_net(path, folder), *arguments, **keywords)
+    net = read_net_file(path, check_types=True)
+    with FolderForCaffe() as folder:
+        result = caffe.Net(folder.net_path(net), *arguments, **keywords)
     for weights in given:
-        load_weights(net, os.fspath(weights))
-    return net
+        load_weights(result, os.fspath(weights))
+    return result
 
 
 def get_solver(path, level=0, stages=()):
@@ -66,12 +57,26 @@ def get_solver(path, level=0, stages=()):
     Raises
     ------
     DialectError, ValueError
-        As for `Net`; or a net is missing.
+        As for `load_net`; or a net is missing.
     """
     path = os.fspath(path)
     parameters = read_solver(path)
     parameters.snapshot_prefix = snapshot_prefix(parameters, path)
     return make_solver(parameters, path, level, stages)
+
+
+def read_solver(path):
+    """A solver, as a stock SolverParameter; its nets are not looked at, but its placeholders must be filled in."""
+    path = os.fspath(path)
+    text = read_text(path)
+    if is_net(text):
+        raise DialectError(f"{path}: expected a solver, found a net")
+    check_filled_in(text, path)
+    prototxt = parse(text, "SolverParameter", path)
+    unknown = convert_inline_nets(prototxt, lambda _: None).unknown_types
+    if unknown:
+        raise DialectError(unknown[0])
+    return to_stock(prototxt.message, "SolverParameter")
 
 
 def snapshot_prefix(parameters, path):
@@ -98,19 +103,15 @@ def make_solver(parameters, path, level=0, stages=()):
     if level:
         solver.train_state.level = level
     solver.train_state.stage.extend(stages)
-    for net in (solver.net_param, solver.train_net_param, *solver.test_net_param):
-        _check_types(net.layer, path)
     weights = _take_weights(solver)
-    with tempfile.TemporaryDirectory() as folder:
-        for field in ("net", "train_net"):
-            if solver.HasField(field):
-                setattr(solver, field, _stock_net(find_net(getattr(solver, field), path), folder))
-        for index, net in enumerate(solver.test_net):
-            solver.test_net[index] = _stock_net(find_net(net, path), folder)
-        stock = os.path.join(folder, os.path.basename(path))
-        with open(stock, "w", encoding="utf-8") as file:
-            file.write(text_format.MessageToString(solver))
-        result = caffe.get_solver(stock)
+    nets = {}
+    with FolderForCaffe() as folder:
+        for named in named_nets(solver):
+            found = find_net(named.path, path)
+            if found not in nets:
+                nets[found] = folder.net_path(read_net_file(found, check_types=True))
+            named.rename(solver, nets[found])
+        result = caffe.get_solver(folder.put(path, to_text(solver)))
     for net in [result.net, *result.test_nets]:
         for name in weights:
             load_weights(net, name)
@@ -131,36 +132,3 @@ def _check_files(paths):
     for path in paths:
         if not os.path.isfile(path):
             raise DialectError(f"no such file: {path}")
-
-
-def _stock_net(path, folder):
-    """The path of a stock net: the file itself, or a converted copy in `folder`."""
-    from caffe.proto import caffe_pb2
-
-    original = read_text(path)
-    if not is_net(original):
-        raise DialectError(f"{path}: expected a net, found a solver or nothing")
-    text = convert_text(original, path)
-    check_filled_in(text, path)
-    starts = [field.start for field in fields(original) if field.name == "layer"]
-    layers = text_format.Parse(text, caffe_pb2.NetParameter()).layer
-    _check_types(layers, path, [line_of(original, start) for start in starts])
-    if text == original:
-        return path
-    handle, stock = tempfile.mkstemp(dir=folder, prefix="net_", suffix=".prototxt")
-    with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        file.write(text)
-    return stock
-
-
-def _check_types(layers, path, lines=()):
-    """Refuse layers that the installed Caffe does not know; their lines, if there is one for each, are told."""
-    import caffe
-
-    known = set(caffe.layer_type_list())
-    for index, layer in enumerate(layers):
-        if layer.type not in known:
-            line = f":{lines[index]}" if len(lines) == len(layers) else ""
-            raise DialectError(
-                f"{path}{line}: layer {layer.name!r} has type {layer.type!r}, which this Caffe does not know"
-            )

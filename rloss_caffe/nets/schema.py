@@ -1,16 +1,54 @@
 """The installed Caffe's schema with the fork's messages and fields added.
 
-Field numbers are our own: in a prototxt they do not matter, and the fork's collide with stock Caffe's.
+To add a layer of the fork: its messages here, and a line in `LAYERS`. Field numbers are our own: in a prototxt they do
+not matter, and the fork's collide with stock Caffe's.
 """
 
 from functools import lru_cache
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-__all__ = ["fork_fields", "fork_messages", "weights_message"]
+__all__ = ["FIRST_NUMBER", "LAYERS", "OLD_TYPES", "fork_fields", "fork_messages", "weights_message"]
+
+# The fork's type, which is also our layer's name: the messages whose fields become its param_str.
+LAYERS = {
+    "DenseCRFLoss": ["densecrf_loss_param"],
+    "DenseCRF": ["dense_crf_param"],
+    "ImageSegData": ["image_data_param", "transform_param"],
+    "Interp": ["interp_param"],
+    "SegAccuracy": ["seg_accuracy_param"],
+}
+# The fork's names of its types in the old form ``layers { type: INTERP }``.
+OLD_TYPES = {
+    "ADAPTIVE_BIAS_CHANNEL": "AdaptiveBiasChannel",
+    "BIAS_CHANNEL": "BiasChannel",
+    "CENSOR_LABEL": "CensorLabel",
+    "CHANNEL_AGGREGATOR": "ChannelAggregator",
+    "DENSE_CRF": "DenseCRF",
+    "DOMINANT_CHANNEL": "DominantChannel",
+    "GAIN_CHANNEL": "GainChannel",
+    "HISTOGRAM": "Histogram",
+    "IGNORE_OVERLAY": "IgnoreOverlay",
+    "IMAGE_SEG_DATA": "ImageSegData",
+    "INTERP": "Interp",
+    "MAT_READ": "MatRead",
+    "MAT_WRITE": "MatWrite",
+    "ONEHOT": "OneHot",
+    "PADDING": "Padding",
+    "RELATIVE_ERROR": "RelativeError",
+    "SEG_ACCURACY": "SegAccuracy",
+    "UNIQUE_LABEL": "UniqueLabel",
+}
+FIRST_NUMBER = 100001  # of the fields that are added
 
 _Field = descriptor_pb2.FieldDescriptorProto
-_TYPES = {"int": _Field.TYPE_INT32, "float": _Field.TYPE_FLOAT, "bool": _Field.TYPE_BOOL, "string": _Field.TYPE_STRING}
+_TYPES = {
+    "int": _Field.TYPE_INT32,
+    "long": _Field.TYPE_INT64,
+    "float": _Field.TYPE_FLOAT,
+    "bool": _Field.TYPE_BOOL,
+    "string": _Field.TYPE_STRING,
+}
 
 # message: {field: type}; [type] is repeated, a tuple of names an enum, a message's name that message.
 _NEW_MESSAGES = {
@@ -35,25 +73,29 @@ _NEW_MESSAGES = {
     "AdaptiveBiasChannelParameter": {},
     "BiasChannelParameter": {},
     "UniqueLabelParameter": {"max_labels": "int", "ignore_label": ["int"], "force_label": ["float"]},
+    "SoftmaxLossParameter": {"weight_source": "string", "ignore_label": ["int"]},
+}
+_LAYER_FIELDS = {
+    "densecrf_loss_param": "DenseCRFLossParameter",
+    "interp_param": "InterpParameter",
+    "seg_accuracy_param": "SegAccuracyParameter",
+    "dense_crf_param": "DenseCRFParameter",
+    "mat_write_param": "MatWriteParameter",
+    "mat_read_param": "MatReadParameter",
+    "domain_transform_param": "DomainTransformParameter",
+    "adaptive_bias_channel_param": "AdaptiveBiasChannelParameter",
+    "bias_channel_param": "BiasChannelParameter",
+    "unique_label_param": "UniqueLabelParameter",
+    "softmaxloss_param": "SoftmaxLossParameter",  # of the fork's first version, as are the holes
 }
 _NEW_FIELDS = {
-    "LayerParameter": {
-        "densecrf_loss_param": "DenseCRFLossParameter",
-        "interp_param": "InterpParameter",
-        "seg_accuracy_param": "SegAccuracyParameter",
-        "dense_crf_param": "DenseCRFParameter",
-        "mat_write_param": "MatWriteParameter",
-        "mat_read_param": "MatReadParameter",
-        "domain_transform_param": "DomainTransformParameter",
-        "adaptive_bias_channel_param": "AdaptiveBiasChannelParameter",
-        "bias_channel_param": "BiasChannelParameter",
-        "unique_label_param": "UniqueLabelParameter",
-    },
+    "LayerParameter": _LAYER_FIELDS,
+    "V1LayerParameter": {**_LAYER_FIELDS, "strict_dim": "bool"},
+    "ConvolutionParameter": dict.fromkeys(["hole", "hole_h", "hole_w"], "int"),
     "ImageDataParameter": {"ignore_label": "int", "label_type": ("NONE", "IMAGE", "PIXEL")},
     "TransformationParameter": {"scale_factors": ["float"], "crop_width": "int", "crop_height": "int"},
     "BatchNormParameter": {"update_global_stats": "bool"},
 }
-_FIRST_NUMBER = 100001
 # At and above this number the fork's layers have other parameters than stock Caffe's.
 _FIRST_COLLISION = 143
 
@@ -64,8 +106,12 @@ def fork_fields(message):
 
 
 @lru_cache(maxsize=None)
-def fork_messages():
-    """The message classes of the extended schema, by name: NetParameter, SolverParameter."""
+def fork_messages(with_our_parameters=False):
+    """The message classes of the extended schema, by name: NetParameter, SolverParameter.
+
+    With our parameters a message of the fork also takes what only our layer knows, as ``num_labels`` or ``seed``; the
+    layers are imported for that.
+    """
     file, messages = _installed_schema()
     package = f".{file.package}." if file.package else "."
     for name, fields in _NEW_MESSAGES.items():
@@ -73,8 +119,37 @@ def fork_messages():
             messages[name] = file.message_type.add(name=name)
         _add_fields(messages[name], fields, package)
     for name, fields in _NEW_FIELDS.items():
-        _add_fields(messages[name], fields, package)
+        if name in messages:
+            _add_fields(messages[name], fields, package)
+    if with_our_parameters:
+        for name, fields in _our_parameters(messages["LayerParameter"]).items():
+            _add_fields(messages[name], fields, package)
+    if "V1LayerParameter" in messages:
+        _add_old_types(messages["V1LayerParameter"])
     return _classes(file, "NetParameter", "SolverParameter")
+
+
+def _our_parameters(layer_message):
+    """{message: {field: type}} of what our layers declare."""
+    from rloss_caffe import layers
+
+    kinds = {field.name: field.type_name.rsplit(".", 1)[-1] for field in layer_message.field}
+    found = {}
+    for layer, fields in LAYERS.items():
+        for parameter in getattr(layers, layer).PARAMETERS:
+            kind = "long" if parameter.kind == "int" else parameter.kind
+            for field in fields:
+                found.setdefault(kinds[field], {})[parameter.name] = [kind] if parameter.repeated else kind
+    return found
+
+
+def _add_old_types(message):
+    """Give the enum of the old form's types the fork's."""
+    types = next(enum for enum in message.enum_type if enum.name == "LayerType")
+    known = {value.name for value in types.value}
+    for number, name in enumerate(OLD_TYPES, FIRST_NUMBER):
+        if name not in known:
+            types.value.add(name=name, number=number)
 
 
 @lru_cache(maxsize=None)
@@ -112,7 +187,8 @@ def _classes(file, *names):
 
 def _add_fields(message, fields, package):
     known = {field.name for field in message.field}
-    for number, (name, kind) in enumerate(fields.items(), _FIRST_NUMBER):
+    first = max([FIRST_NUMBER - 1, *(field.number for field in message.field)]) + 1
+    for number, (name, kind) in enumerate(fields.items(), first):
         if name in known:
             continue
         field = message.field.add(name=name, number=number, label=_Field.LABEL_OPTIONAL)

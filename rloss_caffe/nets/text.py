@@ -4,9 +4,20 @@ Protobuf says what a text means, but not where it says so, and it forgets the co
 """
 
 import re
-from collections import namedtuple
+from dataclasses import dataclass
+from typing import Optional, Tuple
 
-__all__ = ["PLACEHOLDER", "Edits", "Placeholders", "comments", "fields", "line_of", "placeholders"]
+__all__ = [
+    "PLACEHOLDER",
+    "Edits",
+    "Field",
+    "Placeholders",
+    "comments",
+    "fields",
+    "iterate_fields",
+    "line_of",
+    "placeholders",
+]
 
 PLACEHOLDER = re.compile(r"\$\{\w+\}")
 _TOKEN = re.compile(
@@ -15,41 +26,65 @@ _TOKEN = re.compile(
 )
 _REST_OF_LINE = re.compile(r"[ \t]*[;,]?[ \t]*(#[^\r\n]*)?(?=\r?\n|$)")
 
-# Positions in the text: of the name, of the value, behind the value; body is what a message's braces hold, else None.
-Field = namedtuple("Field", "name start value end body")
+
+@dataclass(frozen=True)
+class Field:
+    """Where a field of a message is in the text.
+
+    Attributes
+    ----------
+    name : str
+    start, value, end : int
+        Positions of the name, of the value, and behind the value.
+    body : (int, int) or None
+        What a message's braces hold.
+    """
+
+    name: str
+    start: int
+    value: int
+    end: int
+    body: Optional[Tuple[int, int]] = None
 
 
 def fields(text, start=0, end=None):
     """The fields of a message whose text is ``text[start:end]``, as a list of `Field`."""
-    tokens = _TOKEN.finditer(text, start, len(text) if end is None else end)
-    tokens = [token for token in tokens if token.lastgroup != "comment"]
-    found, index = [], 0
-    while index < len(tokens):
-        name = tokens[index]
-        index += 1
+    return list(iterate_fields(text, start, end))
+
+
+def iterate_fields(text, start=0, end=None):
+    """As `fields`, one after the other; no more of the text is looked at than is asked for."""
+    found = _TOKEN.finditer(text, start, len(text) if end is None else end)
+    tokens = (token for token in found if token.lastgroup != "comment")
+    token = next(tokens, None)
+    while token is not None:
+        name, token = token, next(tokens, None)
         if name.lastgroup != "word":
             continue
-        if index < len(tokens) and tokens[index].group() == ":":
-            index += 1
-        if index == len(tokens):
-            break
-        value, body = tokens[index], None
+        if token is not None and token.group() == ":":
+            token = next(tokens, None)
+        if token is None:
+            return
+        value, last, body = token, token, None
         if value.lastgroup == "open":
-            depth = 0
-            while index < len(tokens):
-                depth += (tokens[index].lastgroup == "open") - (tokens[index].lastgroup == "close")
-                if depth == 0:
-                    break
-                index += 1
-            else:
-                break
-            if value.group() != "[":
-                body = value.end(), tokens[index].start()
-        while value.lastgroup == "string" and index + 1 < len(tokens) and tokens[index + 1].lastgroup == "string":
-            index += 1  # strings side by side are one
-        found.append(Field(name.group(), name.start(), value.start(), tokens[index].end(), body))
-        index += 1
-    return found
+            last = _closing(tokens)
+            if last is None:
+                return
+            body = (value.end(), last.start()) if value.group() != "[" else None
+        token = next(tokens, None)
+        while value.lastgroup == "string" and token is not None and token.lastgroup == "string":
+            last, token = token, next(tokens, None)  # strings side by side are one
+        yield Field(name.group(), name.start(), value.start(), last.end(), body)
+
+
+def _closing(tokens):
+    """The token that closes the brace or bracket that has just been read; None if there is none."""
+    depth = 1
+    for token in tokens:
+        depth += (token.lastgroup == "open") - (token.lastgroup == "close")
+        if depth == 0:
+            return token
+    return None
 
 
 def line_of(text, position):
@@ -64,6 +99,8 @@ def comments(text, start, end):
 
 def placeholders(text):
     """The placeholders of a text, each once, sorted; those in comments do not count."""
+    if "${" not in text:
+        return []
     tokens = (token.group() for token in _TOKEN.finditer(text) if token.lastgroup != "comment")
     return sorted({name for token in tokens for name in PLACEHOLDER.findall(token)})
 
@@ -79,6 +116,9 @@ class Placeholders:
         self._stand_ins = {}  # word with a placeholder: number
 
     def hide(self, text):
+        if "${" not in text:
+            return text
+
         def replace(match):
             word = match.group("word")
             if word is None or not PLACEHOLDER.search(word):
