@@ -1,107 +1,27 @@
 """The one reader of every layer's ``param_str``: YAML, JSON or a Python dict literal, checked against a schema.
 
 Nothing is ever evaluated. Plain YAML has traps that this reader closes: ``1e-8`` is a number (YAML 1.1 wants
-``1.0e-8``), ``None`` is no string, a tuple is a list, an empty text is an empty mapping, a repeated key is an error.
+``1.0e-8``), ``None`` is no string, a tuple is a list, an empty text is an empty mapping, a repeated key is an error;
+``010`` is no octal 8, ``1:00`` no 60 and ``2012-11-05`` no date: they are text.
+
+The text may be anything: its length and depth are bounded before a parser sees it, so that none of them can run out
+of stack, memory or time, and messages quote only its beginning.
 """
 
 import ast
 import difflib
 import json
-import math
 import re
+import reprlib
 
 import yaml
 
+from rloss_caffe.numerics.parameters import Parameter, ParameterError
+
 __all__ = ["Parameter", "ParameterError", "Parameters", "read_parameters"]
 
-
-class ParameterError(ValueError):
-    """A ``param_str`` that cannot be understood; the text says what was found and what is known."""
-
-
-class Parameter:
-    """One known parameter of a layer.
-
-    Parameters
-    ----------
-    name : str
-        The name as in the original prototxt.
-    kind : {"float", "int", "bool", "string"}
-        What one value must be. A whole number is accepted for a float; a bool never counts as a number.
-    default : object
-        Value when the parameter is not given. ``None`` (nothing given) and lists are allowed.
-    minimum, above, maximum : float, optional
-        Inclusive lower bound, exclusive lower bound, inclusive upper bound, for each value.
-    choices : sequence, optional
-        The allowed values.
-    repeated : bool
-        A list of values; a single value stands for a list of one.
-    required : bool
-        The parameter must be given.
-    doc : str
-        Meaning, one line, shown in error messages.
-    """
-
-    def __init__(
-        self,
-        name,
-        kind,
-        default=None,
-        minimum=None,
-        above=None,
-        maximum=None,
-        choices=None,
-        repeated=False,
-        required=False,
-        doc="",
-    ):
-        if kind not in _CONVERTERS:
-            raise ValueError(f"kind must be one of {', '.join(_CONVERTERS)}, got {kind!r}")
-        self.name = name
-        self.kind = kind
-        self.default = default
-        self.minimum = minimum
-        self.above = above
-        self.maximum = maximum
-        self.choices = choices
-        self.repeated = repeated
-        self.required = required
-        self.doc = doc
-
-    def expectation(self):
-        """What a value must be, in words: ``float > 0``."""
-        text = self.kind
-        if self.choices is not None:
-            text = "one of " + ", ".join(map(str, self.choices))
-        if self.above is not None:
-            text += f" > {self.above:g}"
-        if self.minimum is not None:
-            text += f" >= {self.minimum:g}"
-        if self.maximum is not None:
-            text += f" <= {self.maximum:g}"
-        return "list of " + text if self.repeated else text
-
-    def convert(self, value):
-        """The checked value; raises ValueError without a text when `value` does not fit."""
-        if not self.repeated:
-            return self._convert_one(value)
-        return [self._convert_one(item) for item in (value if isinstance(value, (list, tuple)) else [value])]
-
-    def _convert_one(self, value):
-        value = _CONVERTERS[self.kind](value)
-        if self.choices is not None and value not in self.choices:
-            raise ValueError
-        if self.above is not None and not value > self.above:
-            raise ValueError
-        if self.minimum is not None and not value >= self.minimum:
-            raise ValueError
-        if self.maximum is not None and not value <= self.maximum:
-            raise ValueError
-        return value
-
-    def __str__(self):
-        default = "required" if self.required else f"default {self.default}"
-        return f"{self.name} ({self.expectation()}, {default})" + (f": {self.doc}" if self.doc else "")
+MAX_LENGTH = 10_000  # characters; PyYAML reads about 50 a millisecond at worst
+MAX_DEPTH = 20  # lists in lists; a parameter is at most a list in a mapping
 
 
 class Parameters:
@@ -118,7 +38,7 @@ def read_parameters(text, schema, owner):
     Parameters
     ----------
     text : str
-        YAML mapping, JSON object or Python dict literal; may be empty.
+        YAML mapping, JSON object or Python dict literal of at most 10,000 characters; may be empty.
     schema : sequence of Parameter
         Everything that is known.
     owner : str
@@ -144,58 +64,35 @@ def read_parameters(text, schema, owner):
     try:
         mapping = _parse(text)
     except (ValueError, yaml.YAMLError) as error:
-        fail(f"cannot be read: {error}; the text was {text!r}")
+        reason = _shortened(str(error).replace('in "<unicode string>", ', "at "))
+        fail(f"cannot be read: {reason}; the text was {_quoted(text)}")
 
     for name in mapping:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            fail(f"unknown parameter {name!r}" + (f", did you mean {close[0]!r}?" if close else ""))
+            close = difflib.get_close_matches(_shortened(str(name)), known, n=1) if isinstance(name, str) else []
+            fail(f"unknown parameter {_quoted(name)}" + (f", did you mean {close[0]!r}?" if close else ""))
 
-    values = {parameter.name: parameter.default for parameter in schema}
+    values = {each.name: list(each.default or []) if each.repeated else each.default for each in schema}
     for name, value in mapping.items():
         try:
             values[name] = known[name].convert(value)
-        except (ValueError, OverflowError):
-            fail(f"{name} must be {known[name].expectation()}, found {value!r}")
+        except ValueError as error:
+            reason = f", {error}" if str(error) else ""
+            fail(f"{name} must be {known[name].expectation()}, found {_quoted(value)}{reason}")
     for parameter in schema:
         if parameter.required and parameter.name not in mapping:
             fail(f"{parameter.name} must be given")
     return Parameters(values, mapping)
 
 
-def _to_float(value):
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError
-    return float(value)
-
-
-def _to_int(value):
-    number = _to_float(value)
-    if number != int(number):
-        raise ValueError
-    return int(value)
-
-
-def _to_bool(value):
-    if not isinstance(value, bool):
-        raise ValueError
-    return value
-
-
-def _to_string(value):
-    if not isinstance(value, str):
-        raise ValueError
-    return value
-
-
-_CONVERTERS = {"float": _to_float, "int": _to_int, "bool": _to_bool, "string": _to_string}
-
-
 def _parse(text):
     if not isinstance(text, str):
         raise ValueError(f"expected text, found {type(text).__name__}")
-    # _Loader is a SafeLoader: plain data only
-    mapping = _parse_braces(text) if text.lstrip().startswith("{") else yaml.load(text, _Loader)
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"it has {len(text)} characters, at most {MAX_LENGTH} are allowed")
+    if not text.strip():
+        return {}
+    mapping = _parse_braces(text) if text.lstrip().startswith("{") else _parse_yaml(text)
     if mapping is None:
         return {}
     if not isinstance(mapping, dict):
@@ -205,55 +102,153 @@ def _parse(text):
 
 def _parse_braces(text):
     """A dict literal, a JSON object, or a YAML flow mapping; in this order, as YAML reads tuples as nonsense."""
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        tree = None
-    if isinstance(tree, ast.Dict):
-        try:
-            mapping = ast.literal_eval(tree)
-        except (ValueError, TypeError):
-            mapping = None  # holds names such as JSON's true
-        if mapping is not None:
-            if len(mapping) != len(tree.keys):
-                raise ValueError("a name is given twice")
-            return mapping
+    mapping = _parse_literal(text)
+    if mapping is not None:
+        return mapping
     try:
         return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError:
         pass
+    except RecursionError:
+        raise _too_deep() from None
     if "(" in text:
         raise ValueError("neither a Python dict literal nor JSON")
-    return yaml.load(text, _Loader)
+    return _parse_yaml(text)
+
+
+def _too_deep():
+    return ValueError(f"more than {MAX_DEPTH} lists or mappings inside one another")
+
+
+# What a dict literal is made of. Python's own parser sees nothing else: a long sum ends in a crash of some versions.
+_STRING = r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*\""""
+_NUMBER = r"[-+]?(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)"
+_LITERAL = re.compile(rf"(?:\s|[\[\](){{}},:]|{_STRING}|(?:{_NUMBER}|True|False|None)(?!\w))*")
+
+
+def _parse_literal(text):
+    """A Python dict literal of strings, numbers, constants, lists and tuples; None if `text` is something else."""
+    if not _LITERAL.fullmatch(text):
+        return None
+    depth = deepest = 0
+    for character in re.sub(_STRING, "", text):
+        depth += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, depth)
+    if deepest > MAX_DEPTH:
+        raise _too_deep()
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        mapping = ast.literal_eval(tree)
+    except (SyntaxError, ValueError, TypeError):
+        return None
+    if not isinstance(tree, ast.Dict):
+        return None
+    if len(mapping) != len(tree.keys):
+        raise ValueError("a name is given twice")
+    return mapping
 
 
 def _unique(pairs):
     mapping = {}
     for name, value in pairs:
+        if isinstance(name, (list, dict)):
+            raise ValueError(f"a name must be text, found {_quoted(name)}")
         if name in mapping:
-            raise ValueError(f"{name!r} is given twice")
+            raise ValueError(f"{_quoted(name)} is given twice")
         mapping[name] = value
     return mapping
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that knows ``1e-8`` and ``None`` and refuses repeated names."""
+def _parse_yaml(text):
+    return yaml.load(text, _Loader)  # a SafeLoader, with still fewer types
 
-    def construct_mapping(self, node, deep=False):
-        return _unique(
-            [
-                (self.construct_object(key, deep=True), self.construct_object(value, deep=True))
-                for key, value in node.value
-            ]
-        )
+
+class _Loader(yaml.SafeLoader):
+    """Text, numbers, bools, null, lists and mappings; nothing deep, no repeated names."""
+
+    yaml_implicit_resolvers = {}
+    yaml_constructors = {}
+    depth = 0
+
+    def compose_node(self, parent, index):
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise _too_deep()
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+
+def _resolved(kind, pattern, first, convert):
+    """Plain scalars of this pattern are of this kind, and whoever writes its tag must write the pattern, too."""
+    tag, pattern = f"tag:yaml.org,2002:{kind}", re.compile(rf"(?:{pattern})\Z")
+
+    def construct(loader, node):
+        text = loader.construct_scalar(node)
+        if not pattern.match(text):
+            raise ValueError(f"{_quoted(text)} is no {kind}")
+        return convert(text)
+
+    _Loader.add_implicit_resolver(tag, pattern, list(first))
+    _Loader.add_constructor(tag, construct)
+
+
+def _yaml_float(text):
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_TRUE, _FALSE = ("yes", "true", "on"), ("no", "false", "off")
+_BOOLS = "|".join(form for word in _TRUE + _FALSE for form in (word, word.capitalize(), word.upper()))
+_resolved("null", "~|null|Null|NULL|None|", ["~", "n", "N", ""], lambda text: None)
+_resolved("bool", _BOOLS, "yYnNtTfFoO", lambda text: text.lower() in _TRUE)
+_resolved("int", r"[-+]?(?:0|[1-9][0-9]*|0x[0-9a-fA-F]+)", "-+0123456789", lambda text: int(text, 0))
+_resolved(
+    "float",
+    r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+    "-+.0123456789",
+    _yaml_float,
+)
+
+
+def _construct_list(loader, node):
+    return [loader.construct_object(item, deep=True) for item in _items(node, yaml.SequenceNode)]
 
 
 def _construct_map(loader, node):
-    return loader.construct_mapping(node)
+    pairs = _items(node, yaml.MappingNode)
+    return _unique(
+        [(loader.construct_object(key, deep=True), loader.construct_object(value, deep=True)) for key, value in pairs]
+    )
 
 
+def _items(node, kind):
+    if not isinstance(node, kind):
+        raise ValueError(f"a {node.id} cannot be tagged {_quoted(node.tag)}")
+    return node.value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:str", lambda loader, node: loader.construct_scalar(node))
+_Loader.add_constructor("tag:yaml.org,2002:seq", _construct_list)
 _Loader.add_constructor("tag:yaml.org,2002:map", _construct_map)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^None$"), ["N"])
+_Loader.add_constructor(None, yaml.constructor.SafeConstructor.construct_undefined)
+
+
+class _Quotes(reprlib.Repr):
+    """A short repr of anything, in short time: of huge numbers, long texts, lists that hold themselves."""
+
+    def __init__(self):
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict, self.maxset = 2, 4, 4, 4, 4
+        self.maxstring = self.maxother = 120
+
+    def repr_int(self, number, level):
+        return repr(number) if number.bit_length() <= 256 else f"a number of {number.bit_length()} bits"
+
+
+def _quoted(value):
+    return _Quotes().repr(value)
+
+
+def _shortened(text, limit=300):
+    return text if len(text) <= limit else text[:limit] + " ..."

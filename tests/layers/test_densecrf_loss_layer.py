@@ -258,7 +258,7 @@ def test_parameters_are_checked(make_net, param_str, message):
     text = input_layer("data", (1, 3, 4, 4)) + input_layer("score", (1, 3, 4, 4))
     with pytest.raises(ValueError, match=message) as caught:
         make_net(text + loss_layer(["data", "score"], param_str=param_str, flags=""))
-    assert "bi_xy_std (float > 0, default 15.0)" in str(caught.value)
+    assert "bi_xy_std (float > 0, default 15)" in str(caught.value)
 
 
 @pytest.mark.parametrize("param_str", ["", "{'bi_xy_std': 15, 'bi_rgb_std': 40}", "bi_xy_std: 1.5e1"])

@@ -1,0 +1,83 @@
+"""Declared parameters: what a value must be, and how a declaration reads in tables, docstrings and comments."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rloss_caffe.numerics.parameters import Parameter, as_comment, as_table, documented
+
+PARAMETERS = [
+    Parameter("bi_xy_std", "float", 15.0, above=0, doc="Spatial bandwidth in pixels."),
+    Parameter("mode", "string", "bilinear", choices=("bilinear", "nearest"), doc="A | B."),
+    Parameter("ignore_label", "int", [], repeated=True, minimum=0, maximum=255),
+    Parameter("source", "string", required=True, doc="A list. " + "Long words follow. " * 10),
+    Parameter("reset", "bool", True),
+]
+
+
+def test_table():
+    lines = as_table(PARAMETERS).split("\n")
+    assert lines[:4] == [
+        "| parameter | value | default | meaning |",
+        "|---|---|---|---|",
+        "| `bi_xy_std` | float > 0 | 15 | Spatial bandwidth in pixels. |",
+        "| `mode` | one of bilinear, nearest | bilinear | A \\| B. |",
+    ]
+    assert "| `ignore_label` | list of int >= 0 <= 255 | none |  |" in lines
+    assert "| `reset` | bool | true |  |" in lines and "| string | required |" in lines[5]
+
+
+def test_comment_lines_fit_and_hold_every_word():
+    lines = as_comment(PARAMETERS, "    ").split("\n")
+    assert lines[0] == "    # bi_xy_std     Spatial bandwidth in pixels. (float > 0, default 15)"
+    assert all(line.startswith("    # ") and len(line) <= 120 for line in lines)
+    assert " ".join(" ".join(line.strip(" #") for line in lines).split()).count("Long words follow.") == 10
+
+
+def test_docstrings():
+    @documented(PARAMETERS[:2])
+    def function():
+        """Does it.
+
+        Parameters
+        ----------
+        {parameters}
+        out : array
+        """
+
+    assert "\n        bi_xy_std : float > 0, default 15\n            Spatial bandwidth in pixels.\n" in function.__doc__
+    assert "{parameters}" not in function.__doc__ and function.__doc__.endswith("out : array\n        ")
+
+
+def test_kinds_are_checked():
+    with pytest.raises(ValueError, match="kind must be one of float"):
+        Parameter("a", "number")
+
+
+numbers = st.floats() | st.integers() | st.sampled_from([3.4028235e38, 3.4028236e38, 1e-46, 2**31, 2**31 - 1, -(2**31)])
+
+
+@settings(deadline=None)
+@given(numbers)
+def test_a_float_is_what_single_precision_holds(value):
+    with np.errstate(over="ignore"):
+        single = np.float32(value) if abs(value) < 1e300 else np.inf
+    for parameter, fits in ((Parameter("a", "float"), True), (Parameter("a", "float", above=0), single > 0)):
+        if np.isfinite(single) and fits:
+            assert parameter.convert(value) == float(value)
+        else:
+            with pytest.raises(ValueError):
+                parameter.convert(value)
+
+
+@settings(deadline=None)
+@given(numbers)
+def test_an_int_is_what_32_bits_hold(value):
+    whole = np.isfinite(value) if isinstance(value, float) else True
+    if whole and value == int(value) and -(2**31) <= value < 2**31:
+        assert Parameter("a", "int").convert(value) == value
+    else:
+        with pytest.raises(ValueError):
+            Parameter("a", "int").convert(value)
+    assert Parameter("seed", "int", maximum=2**32 - 1).convert(2**32 - 1) == 2**32 - 1
