@@ -121,21 +121,30 @@ def _too_deep():
 
 
 # What a dict literal is made of. Python's own parser sees nothing else: a long sum ends in a crash of some versions.
-_STRING = r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*\""""
-_NUMBER = r"[-+]?(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)"
-_LITERAL = re.compile(rf"(?:\s|[\[\](){{}},:]|{_STRING}|(?:{_NUMBER}|True|False|None)(?!\w))*")
+_TOKEN = re.compile(
+    r"""\s+|[\[\](){},:]|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|"""
+    r"(?:[-+]?(?:0[xX][0-9a-fA-F]+|(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)|True|False|None)(?![\w.])"
+)
+
+
+def _is_literal(text):
+    # Token by token: one expression for all would try every other way to split a text that does not fit.
+    position = depth = 0
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        if token is None:
+            return False
+        depth += (token[0] in "([{") - (token[0] in ")]}")
+        if depth > MAX_DEPTH:
+            raise _too_deep()
+        position = token.end()
+    return True
 
 
 def _parse_literal(text):
     """A Python dict literal of strings, numbers, constants, lists and tuples; None if `text` is something else."""
-    if not _LITERAL.fullmatch(text):
+    if not _is_literal(text):
         return None
-    depth = deepest = 0
-    for character in re.sub(_STRING, "", text):
-        depth += (character in "([{") - (character in ")]}")
-        deepest = max(deepest, depth)
-    if deepest > MAX_DEPTH:
-        raise _too_deep()
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         mapping = ast.literal_eval(tree)
