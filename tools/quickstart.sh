@@ -5,5 +5,4 @@ set -eu
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$ROOT/tools/environment.sh"
 caffe_environment
-"$ROOT/.venv/bin/python" "$ROOT/exper/quickstart/run.py" "$@"
-say "'. $ROOT/.venv/bin/activate' puts rloss-caffe and this python on PATH"
+exec "$ROOT/.venv/bin/python" "$ROOT/exper/quickstart/run.py" "$@"

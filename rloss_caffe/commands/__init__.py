@@ -21,6 +21,9 @@ COMMANDS = {
         "time": "time a net's layers, with the caffe program's flags",
         "convert": "turn a prototxt of DeepLab's fork into one for stock Caffe",
     },
+    "looking": {
+        "plot": "draw the curves of training logs, and write them as a table",
+    },
     "set-up": {
         "doctor": "tell what will and will not work here, and how to mend it",
         "device_query": "tell which GPUs Caffe can use",

@@ -1,6 +1,10 @@
-"""matplotlib for the tools, an optional extra, without a screen."""
+"""matplotlib, an optional extra, without a screen."""
 
-__all__ = ["import_pyplot"]
+from pathlib import Path
+
+from rloss_caffe.data.files import replacing
+
+__all__ = ["import_pyplot", "save"]
 
 
 def import_pyplot(hint=""):
@@ -22,3 +26,23 @@ def import_pyplot(hint=""):
     from matplotlib import pyplot
 
     return pyplot
+
+
+def save(figure, path, **options):
+    """Write a picture, whole or not at all, and forget the figure; the path's suffix says which kind.
+
+    Raises
+    ------
+    ValueError
+        matplotlib does not know that kind; the message says which it knows.
+    OSError
+        It cannot be written there.
+    """
+    kind = Path(path).suffix[1:]
+    if not kind:
+        raise ValueError(f"{path}: a picture's name ends in its kind, such as .png, .svg or .pdf")
+    try:
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=kind, dpi=100, **options)
+    finally:
+        import_pyplot().close(figure)
