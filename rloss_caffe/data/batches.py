@@ -3,7 +3,8 @@
 Worker processes, because Caffe holds Python's interpreter lock while its own layers run: a thread would stand still
 just when there is time to work. They are programs of their own (`rloss_caffe.data.worker`), not forks, so they have
 no copy of Caffe, its memory or its GPU. Batches come back through shared memory, tasks and answers through pipes, one
-line of JSON each. A worker ends when its pipe closes, however this process ends.
+line of JSON each. A worker ends when its pipe closes, and the shared memory has no name from the beginning: both are
+gone however this process ends.
 """
 
 import contextlib
@@ -15,11 +16,24 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["DirectReader", "Prefetcher", "slot_arrays"]
+from rloss_caffe.data.files import printable
+from rloss_caffe.data.room import in_words
+
+__all__ = ["Batch", "DirectReader", "Prefetcher", "has_workers", "slot_arrays", "slot_bytes"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass is fed with, float32."""
+
+    data: np.ndarray  # (N, C, H, W)
+    label: np.ndarray  # (N, 1, H, W)
+    size: np.ndarray  # (N, 2): rows and columns of each image before scaling
 
 
 class DirectReader:
@@ -33,12 +47,14 @@ class DirectReader:
         From a batch's number to the list of (position in the run, index of the entry) of its samples.
     """
 
+    pids = ()
+
     def __init__(self, maker, entries, positions):
         self._maker, self._entries, self._positions = maker, entries, positions
         self._batch = 0
 
     def take(self):
-        """The next batch: data (N, C, H, W), label (N, 1, H, W), size (N, 2), float32.
+        """The next `Batch`.
 
         Raises
         ------
@@ -47,21 +63,25 @@ class DirectReader:
         """
         tasks = self._positions(self._batch)
         samples = [self._maker.make(self._entries[index], position) for position, index in tasks]
-        first = samples[0][0].shape
-        for (_, index), (data, _, _) in zip(tasks, samples):
-            if data.shape != first:
+        height, width = samples[0].label.shape
+        for (_, index), sample in zip(tasks, samples):
+            if sample.label.shape != (height, width):
                 a, b = self._entries[tasks[0][1]], self._entries[index]
                 raise ValueError(
                     "without a crop the images of a batch must have one size, found "
-                    f"{first[2]} x {first[1]} in {a.image} (line {a.line} of the list) and "
-                    f"{data.shape[2]} x {data.shape[1]} in {b.image} (line {b.line}); set crop_size, or batch_size: 1"
+                    f"{width} x {height} in {printable(a.image)} (line {a.line} of the list) and "
+                    f"{sample.label.shape[1]} x {sample.label.shape[0]} in {printable(b.image)} (line {b.line}); "
+                    "set crop_size, or batch_size: 1"
                 )
         self._batch += 1
-        data, label, size = (np.array(part, np.float32) for part in zip(*samples))
-        return data, label[:, np.newaxis], size
+        return Batch(
+            np.array([sample.data for sample in samples]),
+            np.array([sample.label for sample in samples])[:, np.newaxis],
+            np.array([sample.size for sample in samples], np.float32),
+        )
 
     def close(self):
-        pass
+        """Nothing is held."""
 
 
 class Prefetcher:
@@ -84,19 +104,18 @@ class Prefetcher:
         self._shape = slots, batch_size, channels, *options["crop"]
         self._submitted = self._taken = 0
         self._failure = None
-        path = _shared_file(slot_bytes(self._shape))
         self._processes = []
-        self._finalizer = weakref.finalize(self, _end, os.getpid(), self._processes, path)
-        with open(path, "r+b") as file:
-            memory = mmap.mmap(file.fileno(), slot_bytes(self._shape))
-        self._slots = slot_arrays(memory, self._shape)
-        start = json.dumps({"options": options, "shape": self._shape, "memory": path})
-        for _ in range(min(workers, batch_size * slots)):
-            self._processes.append(_start_worker())
-        for process in self._processes:
-            self._send(process, start)
-        for process in self._processes:
-            self._receive(process)
+        self._finalizer = weakref.finalize(self, _end, os.getpid(), self._processes)
+        with _nameless_file(slot_bytes(self._shape)) as file:
+            handle = file.fileno()
+            self._slots = slot_arrays(mmap.mmap(handle, slot_bytes(self._shape)), self._shape)
+            for _ in range(min(workers, batch_size * slots)):
+                self._processes.append(_start_worker(handle))
+            start = json.dumps({"options": options, "shape": self._shape, "memory": handle})
+            for process in self._processes:
+                self._send(process, start)
+            for process in self._processes:
+                self._receive(process)
         for _ in range(slots):
             self._submit()
 
@@ -127,7 +146,7 @@ class Prefetcher:
             raise ValueError(error)
         slot = self._taken % self._shape[0]
         self._taken += 1
-        return tuple(part[slot] for part in self._slots)
+        return Batch(*(part[slot] for part in self._slots))
 
     def close(self):
         """End the workers."""
@@ -145,7 +164,7 @@ class Prefetcher:
         tasks = zip(self._assigned(batch), self._positions(batch))
         for number, (worker, (position, index)) in enumerate(tasks):
             task = {"slot": batch % self._shape[0], "number": number, "position": position}
-            self._send(self._processes[worker], json.dumps(dict(task, entry=self._entries[index])))
+            self._send(self._processes[worker], json.dumps(dict(task, entry=vars(self._entries[index]))))
 
     def _send(self, process, line):
         try:
@@ -171,7 +190,13 @@ class Prefetcher:
         raise RuntimeError(self._failure)
 
 
+def has_workers():
+    """Whether worker processes can be had. They inherit the shared memory as an open file, as Windows cannot."""
+    return os.name == "posix"
+
+
 def slot_bytes(shape):
+    """The size of `slots` batches of a shape (slots, N, C, H, W) in shared memory."""
     slots, batch, channels, height, width = shape
     return 4 * slots * batch * ((channels + 1) * height * width + 2)
 
@@ -188,31 +213,38 @@ def slot_arrays(memory, shape):
     return arrays
 
 
-def _shared_file(size):
-    """A file of that size, in memory where there is room: small containers have little of it."""
-    for folder in filter(os.path.isdir, ("/dev/shm", tempfile.gettempdir())):
-        try:
-            file, path = tempfile.mkstemp(prefix="rloss_caffe_", dir=folder)
-        except OSError:
+def _nameless_file(size):
+    """An open file of that size without a name, in memory where there is room: small containers have little of it."""
+    folders = [folder for folder in ("/dev/shm", tempfile.gettempdir()) if os.path.isdir(folder)]
+    for folder in folders:
+        # Looked at first: to be refused the last of many gigabytes takes time, and leaves others none meanwhile.
+        if shutil.disk_usage(folder).free < size:
             continue
-        try:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
             # Room is claimed now: where it is missing, a later write would end the process.
-            os.posix_fallocate(file, 0, size) if hasattr(os, "posix_fallocate") else os.truncate(file, size)
-            return path
-        except OSError:
-            os.unlink(path)
-        finally:
-            os.close(file)
-    raise OSError(f"no room for {size / 1e6:.0f} MB of prefetched batches in /dev/shm or {tempfile.gettempdir()}")
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                os.truncate(file.fileno(), size)
+            stack.pop_all()
+            return file
+    raise OSError(
+        f"there is no room for {in_words(size)} of batches that are made ahead: "
+        + ", ".join(f"{folder} has {in_words(shutil.disk_usage(folder).free)}" for folder in folders)
+        + "; lower prefetch ('prefetch: 0' needs none), batch_size or the crop"
+    )
 
 
-def _start_worker():
+def _start_worker(handle):
+    """A worker that inherits the shared memory, an open file."""
     code = "import sys; sys.path[:0] = sys.argv[1:]; from rloss_caffe.data.worker import main; main()"
     package = str(Path(__file__).resolve().parents[2])
     return subprocess.Popen(
         [_python(), "-c", code, package],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        pass_fds=[handle],
         start_new_session=True,  # Ctrl-C is for the training, which may want a last batch
     )
 
@@ -226,8 +258,8 @@ def _python():
     raise OSError(f"no {version} program was found to run workers with; 'prefetch: 0' reads without workers")
 
 
-def _end(owner, processes, path):
-    """End the workers and remove the shared file; not in a fork of the process they belong to."""
+def _end(owner, processes):
+    """End the workers; not in a fork of the process they belong to."""
     if os.getpid() != owner:
         return
     for process in processes:
@@ -236,5 +268,3 @@ def _end(owner, processes, path):
                 pipe.close()
         process.kill()  # it holds nothing that needs care
         process.wait()
-    with contextlib.suppress(OSError):
-        os.unlink(path)

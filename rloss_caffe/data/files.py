@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 
-__all__ = ["printable", "read_lines", "read_text", "replacing", "write_text"]
+__all__ = ["printable", "quoted", "read_lines", "read_text", "replacing", "shortened", "write_text"]
 
 # A file that begins so says which encoding it has. Windows' editors write these marks.
 _MARKS = (
@@ -52,8 +52,26 @@ def read_lines(path):
 
 
 def printable(text):
-    r"""A text or path with ``\xe4`` in place of each byte that is not UTF-8, which a terminal would not take."""
-    return os.fspath(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    r"""A text or path as a terminal takes it: ``\xe4`` for a byte that is not UTF-8, ``\n`` for a line's end."""
+    text = os.fspath(text)
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(character):
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
+def shortened(text, most=300):
+    """`printable`, with three points in the middle of what is longer than `most` characters."""
+    text = printable(text)
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-(most // 2) :]}"
+
+
+def quoted(text):
+    """`shortened`, in quotation marks, for messages."""
+    return f"'{shortened(text)}'"
 
 
 @contextlib.contextmanager

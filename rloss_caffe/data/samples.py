@@ -4,11 +4,16 @@ Everything random is drawn from a generator of the sample's own, made from the s
 run. So the numbers do not depend on which process makes a sample, or when.
 """
 
+from dataclasses import dataclass
+from typing import Tuple
+
 import numpy as np
 
+from rloss_caffe.data.files import printable
 from rloss_caffe.data.reading import import_cv2, read_image, read_label
+from rloss_caffe.data.room import check_room
 
-__all__ = ["MEAN_BGR", "Order", "SampleMaker"]
+__all__ = ["MEAN_BGR", "Order", "Sample", "SampleMaker"]
 
 # Blue, green and red of ImageNet's average pixel, as the networks of the experiments were trained with.
 MEAN_BGR = (104.008, 116.669, 122.675)
@@ -33,6 +38,15 @@ class Order:
             self._permutation = np.random.RandomState([self._seed, epoch]).permutation(self._length)
             self._epoch = epoch
         return int(self._permutation[place])
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its labels, float32."""
+
+    data: np.ndarray  # (C, H, W)
+    label: np.ndarray  # (H, W)
+    size: Tuple[int, int]  # the image's rows and columns before scaling
 
 
 class SampleMaker:
@@ -98,8 +112,7 @@ class SampleMaker:
 
         Returns
         -------
-        data, label, (int, int)
-            The arrays, and the image's rows and columns before scaling.
+        Sample
 
         Raises
         ------
@@ -112,14 +125,16 @@ class SampleMaker:
         random = np.random.RandomState([self._seed, position & 0xFFFFFFFF, position >> 32])
         mirrored = self._mirror and bool(random.randint(2))
         if len(self._scale_factors):
-            image, label = self._rescale(image, label, self._scale_factors[random.randint(len(self._scale_factors))])
+            image, label = self._rescale(
+                image, label, self._scale_factors[random.randint(len(self._scale_factors))], entry
+            )
         crop = self._crop or image.shape[:2]
         corner = [self._offset(max(length, part) - part, random) for length, part in zip(image.shape, crop)]
         window = tuple(slice(start, start + part) for start, part in zip(corner, crop))
         if out is None:
             out = np.empty((self.channels, *crop), np.float32), np.empty(crop, np.float32)
         self._write(image[window], label[window], *(array[..., ::-1] if mirrored else array for array in out))
-        return (*out, size)
+        return Sample(*out, size)
 
     def _load(self, entry):
         try:
@@ -133,7 +148,8 @@ class SampleMaker:
         if label.shape != image.shape[:2]:
             raise ValueError(
                 f"line {entry.line} of the list: image and label must have the same size, found {image.shape[1]} x "
-                f"{image.shape[0]} in {entry.image} and {label.shape[1]} x {label.shape[0]} in {entry.label}"
+                f"{image.shape[0]} in {printable(entry.image)} and {label.shape[1]} x {label.shape[0]} in "
+                f"{printable(entry.label)}"
             )
         self._check_range(label, entry)
         return self._resize(image, label, self._new_size) if self._new_size else (image, label)
@@ -144,16 +160,22 @@ class SampleMaker:
             return
         wrong = label[(label >= self._num_labels) & (label != self._ignore_label)]
         if len(wrong):
-            place = f" in {entry.label}" if isinstance(entry.label, str) else ""
+            place = f" in {printable(entry.label)}" if isinstance(entry.label, str) else ""
             raise ValueError(
                 f"line {entry.line} of the list: labels must be from 0 to {self._num_labels - 1} or "
                 f"{self._ignore_label}, found {wrong[0]}{place}"
             )
 
-    def _rescale(self, image, label, factor):
+    def _rescale(self, image, label, factor, entry):
         if factor == 1:
             return image, label
         size = [max(1, int(np.float32(length) * factor)) for length in label.shape]
+        try:
+            check_room(size[0] * size[1] * (self.channels + 1), f"an image of {size[1]} x {size[0]} pixels")
+        except ValueError as error:
+            raise ValueError(
+                f"line {entry.line} of the list: scaled by {factor:g}, {printable(entry.image)} becomes {error}"
+            ) from None
         return self._resize(image, label, size)
 
     def _resize(self, image, label, size):

@@ -31,7 +31,7 @@ def _work(tasks, answers):
     if start is None:
         return
     import_cv2().setNumThreads(1)  # the workers are the parallelism
-    with open(start["memory"], "r+b") as file:
+    with os.fdopen(start["memory"], "r+b") as file:
         slots = slot_arrays(mmap.mmap(file.fileno(), 0), start["shape"])
     maker = SampleMaker(**start["options"])
     print("{}", file=answers, flush=True)
@@ -40,7 +40,7 @@ def _work(tasks, answers):
         data, label, size = (part[task["slot"], task["number"]] for part in slots)
         answer = {}
         try:
-            _, _, size[...] = maker.make(Entry(*task["entry"]), task["position"], out=(data, label[0]))
+            size[...] = maker.make(Entry(**task["entry"]), task["position"], out=(data, label[0])).size
         except Exception as error:  # the process that asked decides; here it would go unseen
             answer["error"] = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         print(json.dumps(answer), file=answers, flush=True)

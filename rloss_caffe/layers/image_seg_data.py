@@ -1,13 +1,13 @@
 """ImageSegData: batches of images with their label maps, as a Caffe data layer."""
 
+import contextlib
 import os
 
 import caffe
 
-from rloss_caffe.data.batches import DirectReader, Prefetcher
-from rloss_caffe.data.lists import LABEL_TYPES, read_list
+from rloss_caffe.data.feed import Feed
+from rloss_caffe.data.lists import LABEL_TYPES
 from rloss_caffe.data.orphans import when_orphaned
-from rloss_caffe.data.samples import Order, SampleMaker
 from rloss_caffe.layers._random_seed import draw_seed
 from rloss_caffe.layers.base import TEST, TRAIN, Layer
 from rloss_caffe.layers.param_str import Parameter
@@ -22,9 +22,10 @@ class ImageSegData(Layer):
     (N, 1, H, W), whole numbers as they are in the file; data_dim (N, 1, 1, 2), rows and columns of the image inside
     the crop, before random scaling. H and W are the crop's; without a crop the image's, batch by batch.
 
-    Images come from OpenCV; label maps are PNGs of one channel: of palette images the indices count. Without a random
-    place (phase TEST) the crop is the middle of the image; padding is at the bottom and right, 0 in data and
-    ignore_label in label. A batch may span two epochs, none is short.
+    Images come from OpenCV. Label maps are grey PNGs of class numbers, or have VOC's palette or a grey one; others are
+    refused (`rloss_caffe.data.reading.read_label`). An EXIF orientation turns nothing. Without a random place (phase
+    TEST) the crop is the middle of the image; padding is at the bottom and right, 0 in data and ignore_label in label.
+    A batch may span two epochs, none is short. A batch that memory cannot hold is refused in setup.
 
     With ``prefetch`` worker processes make batches ahead while Caffe computes. Where images have no common size
     (neither crop nor new_height and new_width), there are none.
@@ -84,94 +85,38 @@ class ImageSegData(Layer):
             "num_labels", "int", None, minimum=1, maximum=256, doc="refuse labels >= this; default: none is refused"
         ),
         Parameter("seed", "int", None, minimum=0, maximum=2**32 - 1, doc="default: drawn from Caffe's generator"),
-        Parameter("prefetch", "int", 4, minimum=0, doc="batches made ahead; 0: none, and no worker processes"),
-        Parameter("workers", "int", 2, minimum=1, doc="processes that make them"),
+        Parameter(
+            "prefetch", "int", 4, minimum=0, maximum=1000, doc="batches made ahead; 0: none, and no worker processes"
+        ),
+        Parameter("workers", "int", 2, minimum=1, maximum=1000, doc="processes that make them"),
         Parameter("phase", "string", None, choices=("TRAIN", "TEST"), doc="default: the net's"),
     ]
     TOPS = ("data", "label?", "data_dim?")
 
     def setup(self, bottom, top):
         super().setup(bottom, top)
-        parameters = self.parameters
-        is_training = self._is_training()
-        seed = draw_seed() if parameters.seed is None else parameters.seed
-        options = {
-            "seed": seed,
-            "crop": self._crop(),
-            "random_crop": is_training,
-            "mirror": parameters.mirror,
-            "scale_factors": parameters.scale_factors,
-            "mean_value": parameters.mean_value,
-            "scale": parameters.scale,
-            "is_color": parameters.is_color,
-            "new_size": self._new_size(),
-            "ignore_label": parameters.ignore_label,
-            "num_labels": parameters.num_labels,
-        }
-        maker = SampleMaker(**options)
-        if len(parameters.mean_value) not in (0, 1, maker.channels):
-            raise self.error(
-                f"specify either 1 mean_value or as many as channels: {maker.channels}, "
-                f"found {len(parameters.mean_value)}"
-            )
-        try:
-            label_type = parameters.label_type if len(top) > 1 else "NONE"
-            self.entries = read_list(parameters.source, parameters.root_folder, label_type)
-            positions = self._positions(seed, is_training)
-            data, _, _ = maker.make(self.entries[positions(0)[0][1]], 0)
-            if options["crop"] is None and options["new_size"] and not parameters.scale_factors:
-                options["crop"] = options["new_size"]
-            self._variable = options["crop"] is None
-            if parameters.prefetch == 0 or self._variable:
-                self._reader = DirectReader(maker, self.entries, positions)
-            else:
-                sizes = parameters.batch_size, maker.channels, parameters.prefetch, parameters.workers
-                self._reader = Prefetcher(options, self.entries, positions, *sizes)
-                when_orphaned(self, self._reader.close)
-        except (ValueError, OSError) as error:
-            raise self.error(error) from error
-        self._batch = None
-        self._reshape(top, (parameters.batch_size, *data.shape))
-
-    def _is_training(self):
         phase = self.parameters.phase
-        return (self.get_phase() if phase is None else {"TRAIN": TRAIN, "TEST": TEST}[phase]) == TRAIN
-
-    def _crop(self):
-        """(height, width), or None. Which parameters are given decides, not their values; 0 is no crop."""
-        parameters = self.parameters
-        given = [name for name in ("crop_height", "crop_width") if name in parameters.given]
-        if len(given) == 1 or (given and "crop_size" in parameters.given):
-            raise self.error("must either specify crop_size or both crop_height and crop_width")
-        crop = (parameters.crop_height, parameters.crop_width) if given else (parameters.crop_size,) * 2
-        if (crop[0] == 0) != (crop[1] == 0):
-            raise self.error(f"crop_height and crop_width must both be 0 or both be > 0, found {crop[0]} and {crop[1]}")
-        return crop if crop[0] else None
-
-    def _new_size(self):
-        size = self.parameters.new_height, self.parameters.new_width
-        if (size[0] == 0) != (size[1] == 0):
-            raise self.error(f"new_height and new_width must be set together, found {size[0]} and {size[1]}")
-        return size if size[0] else None
-
-    def _positions(self, seed, is_training):
-        """From a batch's number to its samples; several solvers that train one net share the list between them."""
-        parameters, count = self.parameters, len(self.entries)
-        skip = 0
-        if parameters.rand_skip:
-            skip = seed % parameters.rand_skip
-            if skip >= count:
-                raise ValueError(f"not enough points to skip: rand_skip drew {skip}, the list has {count} entries")
-        order = Order(count, parameters.shuffle, seed, skip)
+        is_training = (self.get_phase() if phase is None else {"TRAIN": TRAIN, "TEST": TEST}[phase]) == TRAIN
+        seed = draw_seed() if self.parameters.seed is None else self.parameters.seed
         solvers = caffe.solver_count() if is_training and hasattr(caffe, "solver_count") else 1
         rank = caffe.solver_rank() if solvers > 1 else 0
-        done = self._batches_done()
+        with self._errors():
+            self._feed = Feed(self.parameters, len(top) > 1, is_training, seed, self._batches_done(), solvers, rank)
+        if self._feed.pids:
+            when_orphaned(self, self._feed.close)
+        self._reshape(top, self._feed.shape)
 
-        def positions(batch):
-            first = ((done + batch) * solvers + rank) * parameters.batch_size
-            return [(position, order[position]) for position in range(first, first + parameters.batch_size)]
+    @property
+    def entries(self):
+        """The entries of the list."""
+        return self._feed.entries
 
-        return positions
+    @contextlib.contextmanager
+    def _errors(self):
+        try:
+            yield
+        except (ValueError, OSError, RuntimeError) as error:
+            raise self.error(error) from error
 
     def _batches_done(self):
         text = os.environ.get("RLOSS_BATCHES_DONE", "") if self.get_phase() == TRAIN else ""
@@ -180,30 +125,23 @@ class ImageSegData(Layer):
         return int(text or 0)
 
     def reshape(self, bottom, top):
-        if self._variable:
-            self._take()
-            self._reshape(top, self._batch[0].shape)
+        if self._feed.is_variable:
+            with self._errors():
+                shape = self._feed.peek().data.shape
+            self._reshape(top, shape)
 
     def _reshape(self, top, shape):
         for index, part in enumerate([shape, (shape[0], 1, *shape[2:]), (shape[0], 1, 1, 2)][: len(top)]):
             top[index].reshape(*part)
 
-    def _take(self):
-        if self._batch is None:
-            try:
-                self._batch = self._reader.take()
-            except (ValueError, RuntimeError) as error:
-                raise self.error(error) from error
-
     def forward(self, bottom, top):
-        self._take()
-        data, label, size = self._batch
-        self._batch = None
-        top[0].data[...] = data
+        with self._errors():
+            batch = self._feed.take()
+        top[0].data[...] = batch.data
         if len(top) > 1:
-            top[1].data[...] = label
+            top[1].data[...] = batch.label
         if len(top) > 2:
-            top[2].data[:, 0, 0] = size.clip(max=data.shape[2:])
+            top[2].data[:, 0, 0] = batch.size.clip(max=batch.data.shape[2:])
 
     def backward(self, top, propagate_down, bottom):
         pass

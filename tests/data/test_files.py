@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from rloss_caffe.data.files import printable, read_lines, read_text, replacing, write_text
+from rloss_caffe.data.files import printable, quoted, read_lines, read_text, replacing, shortened, write_text
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -29,6 +29,12 @@ def test_bytes_of_other_encodings_open_the_file_that_was_meant(tmp_path):
     assert os.fsencode(text) == name and printable(text) == "B\\xe4ume.jpg"
     write_text(tmp_path / "again", text)
     assert (tmp_path / "again").read_bytes() == name
+
+
+def test_messages_can_be_shown():
+    text = "a\n\x1b[31m\udce4\ud800\u3000图"
+    assert printable(text) == "a\\n\\x1b[31m\\xe4\\ud800\\u3000图" and quoted(text) == f"'{printable(text)}'"
+    assert len(shortened("ab" * 1000)) == 303 and shortened("ab" * 100) == "ab" * 100
 
 
 def test_a_mark_that_promises_too_much(tmp_path):

@@ -1,6 +1,7 @@
 """Lists, reading, samples and worker processes behind ImageSegData; no Caffe needed."""
 
 import gc
+import json
 import os
 import signal
 import subprocess
@@ -16,78 +17,40 @@ Image = pytest.importorskip("PIL.Image", reason="label maps are read with Pillow
 from helpers.files import write_pair  # noqa: E402
 from helpers.processes import ended, is_alive  # noqa: E402
 
+from rloss_caffe.data import room  # noqa: E402
 from rloss_caffe.data.batches import DirectReader, Prefetcher  # noqa: E402
-from rloss_caffe.data.lists import Entry, read_list  # noqa: E402
+from rloss_caffe.data.lists import Entry  # noqa: E402
+from rloss_caffe.data.room import available_memory, check_room, in_words  # noqa: E402
 from rloss_caffe.data.samples import Order, SampleMaker  # noqa: E402
 
 MEAN = [104.008, 116.669, 122.675]
 
 
-# --- lists -----------------------------------------------------------------------------------------------------------
-
-
-def write_list(folder, text):
-    for name in ("a.jpg", "a.png"):
-        (folder / name).write_bytes(b"")
-    path = folder / "list.txt"
-    path.write_text(text)
-    return path
-
-
-def test_list(tmp_path):
-    path = write_list(tmp_path, "a.jpg a.png\r\n\n/a.jpg  a.png  more words\n")
-    entries = read_list(path, str(tmp_path))
-    assert [entry.line for entry in entries] == [1, 3]
-    for entry in entries:
-        assert os.path.samefile(entry.image, tmp_path / "a.jpg") and os.path.samefile(entry.label, tmp_path / "a.png")
-    assert read_list(path, f"{tmp_path}/")[0].image == f"{tmp_path}/a.jpg"
-    assert read_list(write_list(tmp_path, "a.jpg"), str(tmp_path), "NONE") == [Entry(1, f"{tmp_path}/a.jpg", None)]
-    numbers = read_list(write_list(tmp_path, "a.jpg 7\na.jpg 300\na.jpg -1"), str(tmp_path), "IMAGE")
-    assert [entry.label for entry in numbers] == [7, 255, 0]
-
-
-@pytest.mark.parametrize(
-    "text, label_type, message",
-    [
-        ("", "PIXEL", "is empty"),
-        ("a.jpg a.png\nb.jpg a.png", "PIXEL", "line 2: no such file: .*b.jpg"),
-        ("a.jpg a.png\n\na.jpg b.png", "PIXEL", "line 3: no such file: .*b.png"),
-        ("a.jpg", "PIXEL", "line 1: expected an image and a label, found 'a.jpg' alone"),
-        ("a.jpg a.png", "IMAGE", "line 1: .*found 'a.png'; for label maps write label_type: PIXEL"),
-        (". a.png", "PIXEL", "line 1: not a file"),
-    ],
-)
-def test_bad_list(tmp_path, text, label_type, message):
-    with pytest.raises(ValueError, match=message):
-        read_list(write_list(tmp_path, text), str(tmp_path), label_type)
-
-
-def test_missing_list(tmp_path):
-    with pytest.raises(ValueError, match="cannot read the list .*nothing.txt"):
-        read_list(tmp_path / "nothing.txt")
-
-
 # --- samples ---------------------------------------------------------------------------------------------------------
+
+
+def parts(sample):
+    return sample.data, sample.label, sample.size
 
 
 def test_plain_sample(tmp_path):
     entry = write_pair(tmp_path, "a", 5, 7)
     image = cv2.imread(entry.image).astype(np.float32)
-    data, label, size = SampleMaker(mean_value=MEAN).make(entry, 0)
+    data, label, size = parts(SampleMaker(mean_value=MEAN).make(entry, 0))
     assert data.dtype == label.dtype == np.float32 and size == (5, 7)
     assert np.allclose(data, (image - np.float32(MEAN)).transpose(2, 0, 1), atol=1e-5)
     assert np.array_equal(label, image[:, :, 0] // 16)
-    one_mean, _, _ = SampleMaker(mean_value=[100], scale=0.5).make(entry, 0)
+    one_mean, _, _ = parts(SampleMaker(mean_value=[100], scale=0.5).make(entry, 0))
     assert np.array_equal(one_mean, (image.transpose(2, 0, 1) - 100) / 2)
-    grey, _, _ = SampleMaker(is_color=False).make(entry, 0)
+    grey, _, _ = parts(SampleMaker(is_color=False).make(entry, 0))
     assert np.array_equal(grey[0], cv2.imread(entry.image, cv2.IMREAD_GRAYSCALE))
 
 
 @pytest.mark.parametrize("mean", [[], [100], MEAN])
 def test_padding_is_bottom_right(tmp_path, mean):
     entry = write_pair(tmp_path, "a", 5, 7)
-    plain, plain_label, _ = SampleMaker(mean_value=mean).make(entry, 0)
-    data, label, _ = SampleMaker(mean_value=mean, crop=(9, 8), ignore_label=254).make(entry, 0)
+    plain, plain_label, _ = parts(SampleMaker(mean_value=mean).make(entry, 0))
+    data, label, _ = parts(SampleMaker(mean_value=mean, crop=(9, 8), ignore_label=254).make(entry, 0))
     assert np.array_equal(data[:, :5, :7], plain) and np.array_equal(label[:5, :7], plain_label)
     assert not data[:, 5:].any() and not data[:, :, 7:].any()
     assert (label[5:] == 254).all() and (label[:, 7:] == 254).all()
@@ -95,12 +58,12 @@ def test_padding_is_bottom_right(tmp_path, mean):
 
 def test_test_crop_is_the_middle(tmp_path):
     entry = write_pair(tmp_path, "a", 10, 13)
-    plain, plain_label, _ = SampleMaker().make(entry, 0)
-    data, label, size = SampleMaker(crop=(5, 4)).make(entry, 0)
+    plain, plain_label, _ = parts(SampleMaker().make(entry, 0))
+    data, label, size = parts(SampleMaker(crop=(5, 4)).make(entry, 0))
     assert (
         np.array_equal(data, plain[:, 2:7, 4:8]) and np.array_equal(label, plain_label[2:7, 4:8]) and size == (10, 13)
     )
-    tall, _, _ = SampleMaker(crop=(12, 4)).make(entry, 0)  # padded one way, cropped the other
+    tall, _, _ = parts(SampleMaker(crop=(12, 4)).make(entry, 0))  # padded one way, cropped the other
     assert np.array_equal(tall[:, :10], plain[:, :, 4:8]) and not tall[:, 10:].any()
 
 
@@ -120,11 +83,11 @@ def find_window(window, image):
 
 def test_random_crops_and_mirrors_reach_every_place_evenly(tmp_path):
     entry = write_pair(tmp_path, "a", 8, 7)
-    plain, plain_label, _ = SampleMaker().make(entry, 0)
+    plain, plain_label, _ = parts(SampleMaker().make(entry, 0))
     maker = SampleMaker(crop=(6, 6), random_crop=True, mirror=True, seed=3)
     counts = {}
     for position in range(600):
-        data, label, _ = maker.make(entry, position)
+        data, label, _ = parts(maker.make(entry, position))
         row, column, mirrored = place = find_window(data, plain)
         counts[place] = counts.get(place, 0) + 1
         expected = plain_label[row : row + 6, column : column + 6]
@@ -138,26 +101,26 @@ def test_scaling(tmp_path):
     """OpenCV's own resizing is the definition; sizes are cut off: 333 * 0.75 = 249."""
     entry = write_pair(tmp_path, "a", 333, 21)
     image, label = cv2.imread(entry.image), cv2.imread(entry.label, 0)
-    data, labels, size = SampleMaker(scale_factors=[0.75]).make(entry, 0)
+    data, labels, size = parts(SampleMaker(scale_factors=[0.75]).make(entry, 0))
     assert data.shape == (3, 249, 15) and size == (333, 21)
     assert np.array_equal(data, cv2.resize(image, (15, 249), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1))
     assert np.array_equal(labels, cv2.resize(label, (15, 249), interpolation=cv2.INTER_NEAREST))
     factors = [0.5, 0.75, 1, 1.25, 1.5]
-    heights = [SampleMaker(scale_factors=factors).make(entry, position)[0].shape[1] for position in range(60)]
+    heights = [SampleMaker(scale_factors=factors).make(entry, position).data.shape[1] for position in range(60)]
     assert set(heights) == {int(333 * factor) for factor in factors}
 
 
 def test_new_size_keeps_labels_pure(tmp_path):
     entry = write_pair(tmp_path, "a", 20, 30)
     cv2.imwrite(entry.label, np.where(np.arange(30) < 15, 3, 200).astype(np.uint8)[np.newaxis].repeat(20, 0))
-    data, label, size = SampleMaker(new_size=(31, 47)).make(entry, 0)
+    data, label, size = parts(SampleMaker(new_size=(31, 47)).make(entry, 0))
     assert data.shape == (3, 31, 47) and size == (31, 47) and set(np.unique(label)) == {3, 200}
 
 
 def test_labels_of_whole_images(tmp_path):
     image = write_pair(tmp_path, "a", 5, 7).image
-    assert (SampleMaker().make(Entry(1, image, 9), 0)[1] == 9).all()
-    assert (SampleMaker(ignore_label=77).make(Entry(1, image, None), 0)[1] == 77).all()
+    assert (SampleMaker().make(Entry(1, image, 9), 0).label == 9).all()
+    assert (SampleMaker(ignore_label=77).make(Entry(1, image, None), 0).label == 77).all()
 
 
 def test_sizes_must_agree(tmp_path):
@@ -203,7 +166,7 @@ def entries(tmp_path):
 def test_workers_make_the_same_batches(entries, slots, workers):
     direct, prefetcher = make_readers(entries, slots=slots, workers=workers)
     for _ in range(8):
-        for expected, found in zip(direct.take(), prefetcher.take()):
+        for expected, found in zip(parts(direct.take()), parts(prefetcher.take())):
             assert np.array_equal(expected, found)
     prefetcher.close()
 
@@ -216,11 +179,45 @@ def test_workers_end_with_their_owner(entries):
     _, prefetcher = make_readers(entries)
     pids = prefetcher.pids
     assert len(pids) == 2 and all(map(is_alive, pids))
-    files = [path for path in os.listdir("/dev/shm") if path.startswith("rloss_caffe_")]
     del prefetcher
     gc.collect()
     assert ended(pids)
-    assert len([path for path in os.listdir("/dev/shm") if path.startswith("rloss_caffe_")]) < len(files) or not files
+
+
+@linux
+def test_the_shared_memory_has_no_name(entries):
+    """So it is gone with the last process that has it, however that ends."""
+    _, prefetcher = make_readers(entries)
+    for pid in ("self", *prefetcher.pids):
+        with open(f"/proc/{pid}/maps") as file:
+            mapped = [line.split(maxsplit=5)[5].strip() for line in file if "/dev/shm" in line or "/tmp/" in line]
+        mapped = [path for path in mapped if not path.endswith(".so")]
+        assert mapped and all(path.endswith("(deleted)") for path in mapped)
+    prefetcher.close()
+
+
+@linux
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.3, 0.6])
+def test_nothing_is_left_of_a_process_that_is_killed_at_any_time(entries, tmp_path, seconds):
+    """Its first word comes before its workers have started."""
+    code = (
+        "import sys, json, time\n"
+        "from rloss_caffe.data.batches import Prefetcher\nfrom rloss_caffe.data.lists import Entry\n"
+        "entries = [Entry(1, sys.argv[1], sys.argv[2])]\n"
+        "print('now', flush=True)\n"
+        "p = Prefetcher({'crop': (500, 500)}, entries, lambda batch: [(batch, 0)], 1, 3, 40, 2)\ntime.sleep(60)\n"
+    )
+    before = set(os.listdir("/dev/shm"))
+    command = [sys.executable, "-c", code, entries[0].image, entries[0].label]
+    environment = dict(os.environ, TMPDIR=str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+    process.stdout.readline()
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+    assert not [name for name in set(os.listdir("/dev/shm")) - before if "rloss" in name]
+    assert not os.listdir(tmp_path / "tmp")
 
 
 @linux
@@ -228,13 +225,13 @@ def test_workers_end_with_a_killed_process(entries):
     code = (
         "import sys, json, time\n"
         "from rloss_caffe.data.batches import Prefetcher\nfrom rloss_caffe.data.lists import Entry\n"
-        "entries = [Entry(*entry) for entry in json.loads(sys.argv[1])]\n"
+        "entries = [Entry(**entry) for entry in json.loads(sys.argv[1])]\n"
         "p = Prefetcher({'crop': (8, 8)}, entries, lambda batch: [(batch, 0)], 1, 3, 2, 2)\n"
         "print(*p.pids, flush=True)\ntime.sleep(60)\n"
     )
-    import json
-
-    process = subprocess.Popen([sys.executable, "-c", code, json.dumps(entries)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, json.dumps([vars(entry) for entry in entries])], stdout=subprocess.PIPE, text=True
+    )
     pids = [int(pid) for pid in process.stdout.readline().split()]
     assert len(pids) == 2
     process.kill()
@@ -261,7 +258,7 @@ def test_workers_do_not_mind_an_interrupt(entries):
         os.kill(pid, signal.SIGINT)
     time.sleep(0.1)
     for _ in range(4):
-        assert np.array_equal(direct.take()[0], prefetcher.take()[0])
+        assert np.array_equal(direct.take().data, prefetcher.take().data)
     prefetcher.close()
 
 
@@ -302,3 +299,25 @@ def test_batches_without_crop_need_one_size(entries):
 def test_no_room_for_shared_memory(entries):
     with pytest.raises(OSError, match="no room for"):
         Prefetcher({"crop": (2**15, 2**15)}, entries, lambda batch: [], 4096, 3, 4, 1)
+
+
+def test_a_claim_is_compared_with_what_is_there():
+    assert 1e6 < available_memory() < 1e15
+    check_room(1000, "nothing much")
+    with pytest.raises(ValueError, match="a big thing, which takes 1.0 PB of memory, and .* are available"):
+        check_room(10**15, "a big thing")
+    assert [in_words(size) for size in (5, 1234, 123456789, 1.6e12)] == ["5 bytes", "1.2 kB", "123 MB", "1.6 TB"]
+
+
+@linux
+def test_the_limit_of_a_control_group_counts(tmp_path, monkeypatch):
+    """On a tree of files as Linux shows it: a group within one that has a limit."""
+    inner = tmp_path / "job" / "step"
+    inner.mkdir(parents=True)
+    for folder, limit, used in ((inner, "max", 5000), (tmp_path / "job", "9000", 7000), (tmp_path, "max", 9000)):
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text(f"{used}\n")
+        (folder / "memory.stat").write_text("anon 1\nactive_file 20\ninactive_file 300\n")
+    names = ("memory.max", "memory.current")
+    monkeypatch.setattr(room, "_groups", lambda: [(folder, names) for folder in (inner, tmp_path / "job", tmp_path)])
+    assert available_memory() == 9000 - 7000 + 320

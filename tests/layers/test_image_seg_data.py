@@ -168,7 +168,7 @@ def test_without_crop_every_image_has_its_size(root):
     for index in range(7):
         shape = net.forward()["data"].shape
         assert shape == (1, 3, 40 + index % 6, 50 - index % 6)
-    assert net.layers[0]._reader.__class__.__name__ == "DirectReader"
+    assert not net.layers[0]._feed.pids  # no workers: they need one size
 
 
 def test_without_crop_larger_batches_need_one_size(root):
@@ -195,6 +195,18 @@ def test_without_crop_larger_batches_need_one_size(root):
         ("source: /nowhere/list.txt", "cannot read the list '/nowhere/list.txt'"),
         ("scale_factors: [1, 0]", "scale_factors must be list of float > 0"),
         ("prefetch: -1", "prefetch must be int >= 0"),
+        (
+            "batch_size: 1000000, crop_size: 8, prefetch: 1000",
+            "batch_size x crop is 1000000 x 3 x 8 x 8 .*, with prefetch",
+        ),
+        ("batch_size: 1000000, crop_size: 321", "309123000000 values; a blob of Caffe's holds at most 2147483647"),
+        ("batch_size: 1000000000", "batch_size x the first image is .*; a blob of Caffe's holds at most"),
+        ("crop_height: 1000000, crop_width: 1000000", "a blob of Caffe's holds at most"),
+        (
+            "new_height: 1000000, new_width: 1000000, crop_size: 8",
+            "new_height x new_width is .* a blob of Caffe's holds",
+        ),
+        ("scale_factors: [30000]", "line 1 of the list: scaled by 30000, .*0.png becomes .* which takes .* of memory"),
         ("rand_skip: 1000000, seed: 999999", "not enough points to skip: rand_skip drew 999999, the list has 6"),
     ],
 )
@@ -246,7 +258,7 @@ def test_labels_out_of_range(root, prefetch):
 def test_workers_end_with_the_net(root):
     net = make_net(root, RANDOM)
     net.forward()
-    pids = net.layers[0]._reader.pids
+    pids = net.layers[0]._feed.pids
     assert len(pids) == 2
     del net
     gc.collect()
@@ -267,7 +279,7 @@ def test_prefetching_overlaps_with_caffes_own_layers(root):
     while time.perf_counter() < start + 1:
         busy.forward()
     # The answers are waiting in the pipe: nobody has read them since, and the worker needed no help of this process.
-    process = net.layers[0]._reader._processes[0]
+    process = net.layers[0]._feed._reader._processes[0]
     os.set_blocking(process.stdout.fileno(), False)
     waiting = process.stdout.read()
     assert waiting.count(b"{}") == 8  # one batch of the two slots: the other is the one in use
