@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 
+from rloss_caffe.commands import _signals
 from rloss_caffe.version import __version__
 
 __all__ = ["main"]
@@ -19,6 +20,7 @@ COMMANDS = {
         "train": "run a solver, with the caffe program's flags",
         "test": "score a net, with the caffe program's flags, and class by class",
         "time": "time a net's layers, with the caffe program's flags",
+        "snapshots": "list the snapshots of a training that are whole",
         "convert": "turn a prototxt of DeepLab's fork into one for stock Caffe",
     },
     "looking": {
@@ -33,16 +35,20 @@ COMMANDS = {
 
 def main(argv=None):
     """Entry point of ``rloss-caffe`` and ``python -m rloss_caffe``; returns the exit status."""
-    try:
-        status = _run(sys.argv[1:] if argv is None else list(argv))
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # whoever read the output, as head does, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except KeyboardInterrupt:
-        print("rloss-caffe: interrupted", file=sys.stderr)
-        return 130
+    with _signals.terminated_as_interrupted():
+        try:
+            status = _run(sys.argv[1:] if argv is None else list(argv))
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:  # whoever read the output, as head does, has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        except _signals.Terminated:
+            print("rloss-caffe: terminated", file=sys.stderr)
+            return 143
+        except KeyboardInterrupt:
+            print("rloss-caffe: interrupted", file=sys.stderr)
+            return 130
 
 
 def _run(argv):

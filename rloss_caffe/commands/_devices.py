@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from rloss_caffe.commands import _log as log
+from rloss_caffe.commands import _log, _signals
 
 __all__ = ["choose", "gpu_ids", "has_gpu", "use"]
 
@@ -50,21 +50,20 @@ def choose(flag, solver_wants_gpu=False, solver_device=0):
     if not ids and solver_wants_gpu:
         if has_gpu(solver_device):
             return [solver_device]
-        log.warning(
+        _log.warning(
             "The solver says solver_mode: GPU, but this Caffe is CPU-only or finds no GPU: using the CPU. "
             "Write solver_mode: CPU to say so."
         )
     return ids
 
 
-def use(device):
+def use(device=None):
     """Set Caffe's mode: a GPU's id, or None for the CPU."""
-    import caffe
-
+    caffe = _signals.import_caffe()
     if device is None:
-        log.info("Use CPU.")
+        _log.info("Use CPU.")
         caffe.set_mode_cpu()
     else:
-        log.info(f"Use GPU with device ID {device}")
+        _log.info(f"Use GPU with device ID {device}")
         caffe.set_device(device)
         caffe.set_mode_gpu()

@@ -2,9 +2,9 @@
 
 import os
 
-__all__ = ["add_flags", "existing_file", "existing_files", "nonnegative", "positive"]
+__all__ = ["add_flags", "existing_file", "existing_files", "names", "nonnegative", "positive"]
 
-# name: (default, meaning), as in the caffe program
+# name: (default, meaning), as in the caffe program, but for the last, which is ours
 _FLAGS = {
     "solver": (None, "the solver's prototxt"),
     "model": (None, "the net's prototxt"),
@@ -15,8 +15,9 @@ _FLAGS = {
     "phase": ("", "TRAIN or TEST"),
     "level": (0, "the net's level"),
     "stage": ("", "the net's stages, separated by commas"),
-    "sigint_effect": ("stop", "what SIGINT (Ctrl-C) does: snapshot, stop or none"),
+    "sigint_effect": ("stop", "what SIGINT (Ctrl-C) and SIGTERM do: snapshot, stop or none"),
     "sighup_effect": ("snapshot", "what SIGHUP does: snapshot, stop or none"),
+    "allow_nonfinite": (False, "go on when a loss, a score or a weight is NaN or infinite"),
 }
 _CHOICES = {"phase": ("", "TRAIN", "TEST"), "sigint_effect": None, "sighup_effect": None}
 _EFFECTS = ("snapshot", "stop", "none")
@@ -26,6 +27,9 @@ def add_flags(parser, *names):
     """Give an argparse parser some of the caffe program's flags."""
     for name in names:
         default, meaning = _FLAGS[name]
+        if default is False:
+            parser.add_argument(f"-{name}", f"--{name}", action="store_true", help=meaning)
+            continue
         kind = {"iterations": positive, "level": nonnegative}.get(name, str)
         choices = (_CHOICES[name] or _EFFECTS) if name in _CHOICES else None
         suffix = "" if default in (None, "") else f" (default {default})"
@@ -57,4 +61,9 @@ def existing_file(flag, path):
 
 def existing_files(flag, text):
     """The files of a comma list."""
-    return [existing_file(flag, path) for path in map(str.strip, text.split(",")) if path]
+    return [existing_file(flag, path) for path in names(text)]
+
+
+def names(text):
+    """The names of a comma list."""
+    return [name for name in map(str.strip, text.split(",")) if name]

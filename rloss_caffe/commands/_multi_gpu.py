@@ -7,28 +7,26 @@ pycaffe; it could not be tried out, for lack of a machine with two GPUs.
 import multiprocessing
 import multiprocessing.connection
 import signal
+import sys
 
-from rloss_caffe.commands import _devices as devices
-from rloss_caffe.commands import _loading as loading
-from rloss_caffe.commands import _log as log
-from rloss_caffe.commands._training import Requests, solve
-from rloss_caffe.nets import check_solverstate, load_weights
+from rloss_caffe.commands import _log, _signals, _snapshots, _training
 
 __all__ = ["train"]
 
 
-def train(solver_path, snapshot, weights, gpus, effects, level=0, stage=""):
+def train(job, gpus):
     """Run until max_iter, or until a signal; RuntimeError if one of the processes fails."""
     import caffe
 
     if not hasattr(caffe, "NCCL"):
         raise ValueError("several GPUs need a Caffe that was built with NCCL (USE_NCCL := 1)")
+    _log.info(f"Using GPUs {', '.join(map(str, gpus))}")
     context = multiprocessing.get_context("spawn")
-    shared = caffe.NCCL.new_uid(), solver_path, snapshot, weights, gpus, effects, level, stage, context.Value("l", -1)
+    shared = job, gpus, caffe.NCCL.new_uid(), context.Value("l", -1)
     processes = [context.Process(target=_run, args=(rank, *shared)) for rank in range(len(gpus))]
     for process in processes:
         process.start()
-    ignored = {number: signal.signal(number, signal.SIG_IGN) for number in effects}  # rank 0 has the handlers
+    ignored = {number: signal.signal(number, signal.SIG_IGN) for number in job.effects}  # rank 0 has the handlers
     try:
         _join(processes, gpus)
     finally:
@@ -54,27 +52,33 @@ def _join(processes, gpus):
             raise RuntimeError(f"training failed on GPU {', '.join(map(str, failed))}; the messages are above")
 
 
-def _run(rank, unique_id, solver_path, snapshot, weights, gpus, effects, level, stage, stop_at):
-    import caffe
-
-    devices.use(gpus[rank])
+def _run(rank, job, gpus, unique_id, stop_at):
+    caffe = _signals.import_caffe()
     caffe.set_solver_count(len(gpus))
     caffe.set_solver_rank(rank)
     caffe.set_multiprocess(True)
-    solver = loading.load_solver(solver_path, level, stage)
-    for path in weights:
-        load_weights(solver.net, path, log.warning)
-    if snapshot:
-        check_solverstate(snapshot, solver.net)
-        solver.restore(snapshot)
+    try:
+        with _signals.Requests(job.effects if rank == 0 else dict.fromkeys(job.effects, "none")) as requests:
+            snapshots = _snapshots.Snapshots(job.parameters, job.prefix)
+            if rank > 0:
+                _train(rank, job, gpus, unique_id, stop_at, snapshots, requests)
+                return
+            with snapshots:
+                _train(rank, job, gpus, unique_id, stop_at, snapshots, requests)
+    except (ValueError, RuntimeError, OSError) as error:
+        sys.exit(f"rloss-caffe train: GPU {gpus[rank]}: {error}")
+
+
+def _train(rank, job, gpus, unique_id, stop_at, snapshots, requests):
+    import caffe
+
+    solver = _training.make_solver(job, snapshots, gpus[rank])
     nccl = caffe.NCCL(solver, unique_id)
     nccl.bcast()
     solver.add_callback(nccl)
     if solver.param.layer_wise_reduce:
         solver.net.after_backward(nccl)
-    with Requests(effects if rank == 0 else dict.fromkeys(effects, "none")) as requests:
-        together = _Together(solver, requests, stop_at)
-        solve(solver, loading.read_solver(solver_path), together, is_root=rank == 0)
+    _training.solve(solver, job, snapshots, _Together(solver, requests, stop_at), is_root=rank == 0)
 
 
 class _Together:

@@ -1,6 +1,7 @@
 """The table behind a SegAccuracy layer: IoU of every class, and the means."""
 
 import json
+import os
 
 import numpy as np
 
@@ -10,23 +11,23 @@ __all__ = ["as_dict", "table", "write_json"]
 
 
 def table(confusion):
-    """The figures of a ConfusionMatrix in per cent, as text."""
-    figures = as_dict(confusion)
+    """The scores of a ConfusionMatrix in per cent, as text."""
+    scores = as_dict(confusion)
     rows = [f"{'class':16}{'IoU':>8}{'recall':>8}{'share of pixels':>17}"]
-    for name, values in figures["classes"].items():
+    for name, values in scores["classes"].items():
         rows.append(f"{name:16}{values['iou']:8.2f}{values['recall']:8.2f}{values['share']:17.2f}")
-    occurring = len(figures["classes"])
+    occurring = len(scores["classes"])
     rows += [
-        f"mean IoU over the {occurring} classes that occur: {figures['mean_iou']:.2f}",
-        f"the original's figure, over all {confusion.n_classes} classes, those that neither occur nor are predicted "
-        f"counting as 100: {figures['mean_jaccard']:.2f}",
-        f"pixel accuracy: {figures['pixel_accuracy']:.2f}, mean recall: {figures['mean_recall']:.2f}",
+        f"mean IoU over the {occurring} classes that occur: {scores['mean_iou']:.2f}",
+        f"the original's mean IoU, over all {confusion.n_classes} classes, those that neither occur nor are predicted "
+        f"counting as 100: {scores['mean_jaccard']:.2f}",
+        f"pixel accuracy: {scores['pixel_accuracy']:.2f}, mean recall: {scores['mean_recall']:.2f}",
     ]
     return "\n".join(rows)
 
 
 def as_dict(confusion):
-    """The figures of a ConfusionMatrix in per cent, for the classes that occur in the labels."""
+    """The scores of a ConfusionMatrix in per cent, for the classes that occur in the labels."""
     iou, recall = confusion.class_iou(), confusion.class_recall()
     share = confusion.counts.sum(axis=1) / max(confusion.counts.sum(), 1)
     return {
@@ -46,7 +47,8 @@ def as_dict(confusion):
 
 
 def write_json(path, matrices):
-    """The figures of several matrices, by layer name."""
+    """Write the scores of several matrices, by layer name; a missing folder is made."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
         json.dump({name: as_dict(confusion) for name, confusion in matrices.items()}, file, indent=1)
         file.write("\n")

@@ -1,69 +1,88 @@
-"""``rloss-caffe test``: score a net, as the caffe program does, and then class by class."""
+"""Score a net, with the caffe program's flags and log, and then class by class.
+
+The log has every batch's outputs and their means; on a terminal a bar stands for the batches. A table for each
+SegAccuracy layer follows. Scoring ends when a score or a weight is NaN or infinite.
+"""
+
+import signal
 
 import numpy as np
 
-from rloss_caffe.commands import _devices as devices
-from rloss_caffe.commands import _loading as loading
-from rloss_caffe.commands import _log as log
-from rloss_caffe.commands import _scores as scores
-from rloss_caffe.commands._flags import add_flags, existing_files
-from rloss_caffe.nets import load_weights
+from rloss_caffe.commands import _devices, _finite, _flags, _log, _scores, _signals
+from rloss_caffe.data.progress import progress_bar
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["EXAMPLE", "add_arguments", "run"]
 
 EXAMPLE = "rloss-caffe test --model=test.prototxt --weights=X.caffemodel --iterations=1449"
 
 
 def add_arguments(parser):
-    add_flags(parser, "model", "weights", "gpu", "iterations", "level", "stage")
-    parser.add_argument("-json", "--json", metavar="FILE", help="write the classes' figures into this file, too")
+    _flags.add_flags(parser, "model", "weights", "gpu", "iterations", "level", "stage", "allow_nonfinite")
+    parser.add_argument("-json", "--json", metavar="FILE", help="write the classes' scores into this file, too")
 
 
 def run(arguments):
-    """Log every batch's outputs and their means, then print a table for each SegAccuracy layer."""
+    """0; 130 if a signal ended it early, in which case what is done counts."""
     if not arguments.model:
         raise ValueError("Need a model definition to score.")
     if not arguments.weights:
         raise ValueError("Need model weights to score.")
-    weights = existing_files("weights", arguments.weights)
-    gpus = devices.gpu_ids(arguments.gpu)
-    devices.use(gpus[0] if gpus else None)
-    import caffe
-
-    with log.without_years():
-        net = loading.load_net(arguments.model, caffe.TEST, arguments.level, arguments.stage)
-        for path in weights:
-            load_weights(net, path, log.warning)
-        log.info(f"Running for {arguments.iterations} iterations.")
-        done, means, loss = _score(net, arguments.iterations)
-        log.info(f"Loss: {loss:.6g}")
-        loss_weights = dict(zip(net.blobs, net._blob_loss_weights))
-        for name, values in means.items():
-            for value in values:
-                weighted = ""
-                if loss_weights[name]:
-                    weighted = f" (* {loss_weights[name]:.6g} = {loss_weights[name] * value:.6g} loss)"
-                log.info(f"{name} = {value:.6g}{weighted}")
+    weights = _flags.existing_files("weights", arguments.weights)
+    with _signals.Requests(dict.fromkeys((signal.SIGINT, signal.SIGTERM), "stop")) as requests, _log.without_years():
+        net = _load(arguments, weights)
+        _log.info(f"Running for {arguments.iterations} iterations.")
+        done = _score(net, arguments, requests)
     _report(net, done, arguments.json)
     return 0 if done == arguments.iterations else 130
 
 
-def _score(net, iterations):
-    """Batches done, mean outputs by blob name, mean loss; Ctrl-C ends it early, what is done counts."""
+def _load(arguments, weights):
+    caffe = _signals.import_caffe()
+    from rloss_caffe import nets
+
+    gpus = _devices.gpu_ids(arguments.gpu)
+    _devices.use(*gpus[:1])
+    net = nets.Net(arguments.model, caffe.TEST, level=arguments.level, stages=_flags.names(arguments.stage))
+    for path in weights:
+        nets.load_weights(net, path, _log.warning)
+    problem = None if arguments.allow_nonfinite else _finite.weights_problem(net)
+    if problem:
+        raise _not_finite(f"{', '.join(weights)}: {problem}")
+    return net
+
+
+def _score(net, arguments, requests):
+    """Log the outputs of every batch and their means; the number of batches done before a signal."""
     sums = {name: np.zeros(net.blobs[name].data.size) for name in net.outputs}
-    loss, done = 0.0, 0
-    try:
-        for batch in range(iterations):
+    watch, iterations = _finite.ScoreWatch(net), arguments.iterations
+    loss, done, is_quiet = 0.0, 0, _log.on_terminal()
+    with progress_bar(iterations, "scoring", "batch", file=_log.StatusLine()) as bar:
+        while done < iterations and not requests.take("stop"):
             loss += net._forward(0, len(net.layers) - 1)
             for name, total in sums.items():
                 values = net.blobs[name].data.ravel()
                 total += values
-                for value in values:
-                    log.info(f"Batch {batch}, {name} = {value:.6g}")
+                for value in () if is_quiet else values:
+                    _log.info(f"Batch {done}, {name} = {value:.6g}")
+            problem = None if arguments.allow_nonfinite else watch.problem()
+            if problem:
+                raise _not_finite(f"batch {done}: {problem}")
             done += 1
-    except KeyboardInterrupt:
-        log.warning(f"Interrupted after {done} of {iterations} batches.")
-    return done, {name: total / max(done, 1) for name, total in sums.items()}, loss / max(done, 1)
+            bar.update()
+    if done < iterations:
+        _log.warning(f"Interrupted after {done} of {iterations} batches.")
+    _log.info(f"Loss: {loss / max(done, 1):.6g}")
+    loss_weights = dict(zip(net.blobs, net._blob_loss_weights))
+    for name, total in sums.items():
+        for value in total / max(done, 1):
+            weight = loss_weights[name]
+            weighted = f" (* {weight:.6g} = {weight * value:.6g} loss)" if weight else ""
+            _log.info(f"{name} = {value:.6g}{weighted}")
+    return done
+
+
+def _not_finite(problem):
+    return _finite.NotFiniteError(f"{problem}. Nothing is scored; --allow_nonfinite goes on")
 
 
 def _report(net, done, json_path):
@@ -74,11 +93,12 @@ def _report(net, done, json_path):
         if isinstance(layer, ImageSegData):
             scored, there = done * layer.parameters.batch_size, len(layer.entries)
             if scored != there:
-                log.warning(f"{scored} images were scored, the list has {there}: see --iterations.")
+                _log.warning(f"{scored} images were scored, the list has {there}: see --iterations.")
     matrices = confusion_matrices(net)
     for name, layer in zip(net._layer_names, net.layers):
         if name in matrices:
             of = f"the last batch (layer {name!r} has 'reset: true')" if layer.parameters.reset else f"{done} batches"
-            print(f"\n{name}, in per cent, over {of}:\n{scores.table(matrices[name])}")
+            print(f"\n{name}, in per cent, over {of}:\n{_scores.table(matrices[name])}")
     if json_path:
-        scores.write_json(json_path, matrices)
+        _scores.write_json(json_path, matrices)
+        print(f"wrote {json_path}")

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers.paths import ROOT
 
 caffe = pytest.importorskip("caffe", reason="the commands run pycaffe")
 
@@ -66,7 +67,7 @@ def write_solver(folder, name="solver", **settings):
 
 
 def environment(folder, level="0"):
-    return dict(os.environ, GLOG_minloglevel=level, PYTHONPATH=str(folder))
+    return dict(os.environ, GLOG_minloglevel=level, PYTHONPATH=f"{ROOT}{os.pathsep}{folder}")
 
 
 def command(*arguments):
@@ -273,16 +274,18 @@ def test_level_and_stage(folder):
 # --- several GPUs: what can be tried without one ----------------------------------------------------------------------
 
 SECOND = """
-import signal, sys, caffe
-from rloss_caffe.commands import _loading as loading
-from rloss_caffe.commands import _training as training
-caffe.set_mode_cpu()
+import argparse, caffe
+from rloss_caffe.commands import _signals, _snapshots, _training, train
+parser = argparse.ArgumentParser()
+train.add_arguments(parser)
 caffe.set_solver_count(2)
 caffe.set_solver_rank(1)
 caffe.set_multiprocess(True)
-solver = loading.load_solver("solver.prototxt")
-with training.Requests({signal.SIGINT: "stop"}) as requests:
-    assert training.solve(solver, loading.read_solver("solver.prototxt"), requests, is_root=False)
+job = _training.read_job(parser.parse_args(["--solver=solver.prototxt"]))
+snapshots = _snapshots.Snapshots(job.parameters, job.prefix)
+with _signals.Requests(job.effects) as requests:
+    solver = _training.make_solver(job, snapshots)
+    assert _training.solve(solver, job, snapshots, requests, is_root=False)
 assert solver.iter == 10
 """
 
@@ -342,7 +345,7 @@ def test_test(folder):
 def test_test_errors(folder):
     assert "Need a model definition to score." in call(folder, "test", status=1)
     assert "Need model weights to score." in call(folder, "test", "--model=net.prototxt", status=1)
-    done = subprocess.run(command("test", "--iterations=0"), capture_output=True, text=True)
+    done = subprocess.run(command("test", "--iterations=0"), env=environment(folder), capture_output=True, text=True)
     assert done.returncode == 2 and "iterations" in done.stderr
 
 
