@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from rloss_caffe.data.files import write_text
 from rloss_caffe.datasets.voc import class_name
 
 __all__ = ["as_dict", "table", "write_json"]
@@ -49,6 +50,5 @@ def as_dict(confusion):
 def write_json(path, matrices):
     """Write the scores of several matrices, by layer name; a missing folder is made."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump({name: as_dict(confusion) for name, confusion in matrices.items()}, file, indent=1)
-        file.write("\n")
+    scores = {name: as_dict(confusion) for name, confusion in matrices.items()}
+    write_text(path, json.dumps(scores, indent=1) + "\n")

@@ -75,6 +75,7 @@ def make_solver(job, snapshots, device=None):
 
     _devices.use(device)
     snapshots.show_in_log()
+    _log.show_as(nets.COPY_PREFIX, "")
     parameters = snapshots.for_caffe(job.parameters)
     if job.state:
         done = _snapshots.iteration_of(job.state) * parameters.iter_size

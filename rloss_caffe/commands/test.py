@@ -42,7 +42,7 @@ def _load(arguments, weights):
 
     gpus = _devices.gpu_ids(arguments.gpu)
     _devices.use(*gpus[:1])
-    net = nets.Net(arguments.model, caffe.TEST, level=arguments.level, stages=_flags.names(arguments.stage))
+    net = nets.load_net(arguments.model, caffe.TEST, level=arguments.level, stages=_flags.names(arguments.stage))
     for path in weights:
         nets.load_weights(net, path, _log.warning)
     problem = None if arguments.allow_nonfinite else _finite.weights_problem(net)

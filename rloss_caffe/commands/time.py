@@ -25,7 +25,7 @@ def run(arguments):
     with _log.without_years():
         _devices.use(*gpus[:1])
         stages = _flags.names(arguments.stage)
-        _measure(nets.Net(arguments.model, phase, level=arguments.level, stages=stages), arguments.iterations)
+        _measure(nets.load_net(arguments.model, phase, level=arguments.level, stages=stages), arguments.iterations)
     return 0
 
 

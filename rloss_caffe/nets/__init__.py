@@ -8,12 +8,14 @@ input in place of a data layer: for label maps (`segmenter`), and for what a los
 
 from rloss_caffe.nets.convert import convert_file, convert_text, read_net
 from rloss_caffe.nets.loading import get_solver, load_net, make_solver, read_solver, snapshot_prefix
+from rloss_caffe.nets.net_file import COPY_PREFIX
 from rloss_caffe.nets.prototxt import DialectError
 from rloss_caffe.nets.weights import check_solverstate, load_weights
 
 Net = load_net  # the public name, that of Caffe's own
 
 __all__ = [
+    "COPY_PREFIX",
     "DialectError",
     "Net",
     "check_solverstate",

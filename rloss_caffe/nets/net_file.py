@@ -15,9 +15,11 @@ from rloss_caffe.data.files import write_text
 from rloss_caffe.nets.net_conversion import NetConversion
 from rloss_caffe.nets.prototxt import DialectError, check_filled_in, is_net, parse, read_text, to_stock, to_text
 
-__all__ = ["FolderForCaffe", "NetFile", "read_net_file"]
+__all__ = ["COPY_PREFIX", "FolderForCaffe", "NetFile", "read_net_file"]
 
 _FIRST_DESCRIPTOR = 100  # above those that programs usually have open: the same number in each run
+# What usually stands before a user's path when Caffe is given a copy; logs that are for people leave it out.
+COPY_PREFIX = f"/proc/self/fd/{_FIRST_DESCRIPTOR}/"
 
 
 @dataclass

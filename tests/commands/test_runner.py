@@ -230,7 +230,7 @@ def test_train_errors(folder):
     write_solver(folder, "template")
     text = (folder / "template.prototxt").read_text()
     (folder / "template.prototxt").write_text(text.replace("max_iter: 10", "max_iter: ${MAX_ITER}"))
-    assert "template.prototxt: ${MAX_ITER} must be filled in first" in error("--solver=template.prototxt")
+    assert "template.prototxt:6: ${MAX_ITER} must be filled in first" in error("--solver=template.prototxt")
     (folder / "bad.caffemodel").write_bytes(b"\xff\xff no weights")
     assert "bad.caffemodel is no binary" in error("--solver=solver.prototxt", "--weights=bad.caffemodel")
     assert "bad.caffemodel is no binary" in error("--solver=solver.prototxt", "--snapshot=bad.caffemodel")
