@@ -4,14 +4,31 @@ Replace ``from bilateralfilter import bilateralfilter, bilateralfilter_batch`` b
 ``from rloss_caffe.bilateralfilter import bilateralfilter, bilateralfilter_batch``; nothing has to be built.
 """
 
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from rloss_caffe.filtering import bilateral_filter, bilateral_filter_batch
+from rloss_caffe.numerics.arrays import bandwidth, output_array, real_array, whole_number
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["bilateralfilter", "bilateralfilter_batch"]
 
 
-def bilateralfilter(image, values, out, H, W, sigma_rgb, sigma_xy):
+def bilateralfilter(
+    image: ArrayLike,
+    values: ArrayLike,
+    out: NDArray[np.float32],
+    H: int,
+    W: int,
+    sigma_rgb: float,
+    sigma_xy: float,
+) -> None:
     """Filter the channels of one image; the result is written into `out`.
 
     Parameters
@@ -32,13 +49,31 @@ def bilateralfilter(image, values, out, H, W, sigma_rgb, sigma_xy):
     ValueError
         Sizes or types do not fit.
     """
-    values = np.asarray(values)
-    channels = _channels("values", values.size, H, W)
-    planes = _planes("image", image, (3, H, W)), _planes("values", values, (channels, H, W))
-    bilateral_filter(*planes, sigma_xy, sigma_rgb, out=_output("out", out, (channels, H, W)))
+    height, width = _sizes(H=H, W=W)
+    values = real_array("values", values)
+    if values.size % (height * width):
+        raise ValueError(f"values must hold K * H * W values for H = {height}, W = {width}, found {values.size}")
+    channels = values.size // (height * width)
+    image, values = _planes("image", image, (3, height, width)), values.reshape(channels, height, width)
+    bandwidths = bandwidth("sigma_xy", sigma_xy), bandwidth("sigma_rgb", sigma_rgb)
+    out = _output("out", out, values, {"image": image, "values": values})
+    try:
+        bilateral_filter(image, values, *bandwidths, out=out)
+    except ValueError as error:
+        raise ValueError(f"with sigma_rgb {sigma_rgb} and sigma_xy {sigma_xy}: {error}") from error
 
 
-def bilateralfilter_batch(images, values, outs, N, K, H, W, sigma_rgb, sigma_xy):
+def bilateralfilter_batch(
+    images: ArrayLike,
+    values: ArrayLike,
+    outs: NDArray[np.float32],
+    N: int,
+    K: int,
+    H: int,
+    W: int,
+    sigma_rgb: float,
+    sigma_xy: float,
+) -> None:
     """`bilateralfilter` for `N` images with `K` channels each; the result is written into `outs`.
 
     Parameters
@@ -55,25 +90,35 @@ def bilateralfilter_batch(images, values, outs, N, K, H, W, sigma_rgb, sigma_xy)
     ValueError
         Sizes or types do not fit.
     """
-    planes = _planes("images", images, (N, 3, H, W)), _planes("values", values, (N, K, H, W))
-    bilateral_filter_batch(*planes, sigma_xy, sigma_rgb, out=_output("outs", outs, (N, K, H, W)))
+    batch, channels, height, width = _sizes(N=N, K=K, H=H, W=W)
+    images = _planes("images", images, (batch, 3, height, width))
+    values = _planes("values", values, (batch, channels, height, width))
+    bandwidths = bandwidth("sigma_xy", sigma_xy), bandwidth("sigma_rgb", sigma_rgb)
+    outs = _output("outs", outs, values, {"images": images, "values": values})
+    try:
+        bilateral_filter_batch(images, values, *bandwidths, out=outs)
+    except ValueError as error:
+        raise ValueError(f"with sigma_rgb {sigma_rgb} and sigma_xy {sigma_xy}: {error}") from error
 
 
-def _channels(name, size, height, width):
-    if height < 1 or width < 1 or size % (height * width):
-        raise ValueError(f"{name} must hold K * H * W values for H = {height}, W = {width}, found {size}")
-    return size // (height * width)
+def _sizes(**sizes: int) -> list[int]:
+    return [whole_number(name, size, 1) for name, size in sizes.items()]
 
 
-def _planes(name, array, shape):
-    array = np.asarray(array)
-    if array.size != np.prod(shape, dtype=np.int64):
+def _planes(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    array = real_array(name, value)
+    if array.size != math.prod(shape):
         raise ValueError(f"{name} must hold {' * '.join(map(str, shape))} values, found {array.size}")
     return array.reshape(shape)
 
 
-def _output(name, array, shape):
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32 or not array.flags.c_contiguous:
-        found = f"{array.dtype} array" if isinstance(array, np.ndarray) else type(array).__name__
+def _output(
+    name: str, out: Any, values: NDArray[np.float32], inputs: dict[str, NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """The caller's array, flat or shaped, as the planes of the result."""
+    if not isinstance(out, np.ndarray):
+        found = type(out).__name__
         raise ValueError(f"{name} must be a C-contiguous float32 array that receives the result, found {found}")
-    return _planes(name, array, shape)
+    if out.size != values.size:
+        raise ValueError(f"{name} must hold {' * '.join(map(str, values.shape))} values, found {out.size}")
+    return output_array(name, out, out.shape, may_be=inputs).reshape(values.shape)

@@ -53,30 +53,75 @@ python_from_uv() {
     "$ROOT/.venv-uv/bin/uv" python find "$1"
 }
 
-# make_environment FOLDER PYTHON EXTRAS [VENV-OPTION]: an environment with the package; at once if it is up to date
-make_environment() {
-    folder=$1 python=$2 extras=$3 option=${4:-}
-    stamp="$("$python" -c 'import sys; print(sys.version)') $extras $option $(cksum <"$ROOT/setup.py")"
-    if [ -f "$folder/rloss_caffe.stamp" ] && [ "$(cat "$folder/rloss_caffe.stamp")" = "$stamp" ] \
-        && "$folder/bin/python" -c 'import rloss_caffe' >/dev/null 2>&1; then
-        return 0
+# fresh FOLDER PYTHON [VENV-OPTION]: an empty environment in the place of one that was made here before
+fresh() {
+    if [ -e "$1" ] && [ ! -f "$1/rloss_caffe.stamp" ]; then
+        die "$1 is there, but these scripts did not make it; move it away, or remove it, and try again"
     fi
-    say "making $folder with $python; this downloads packages and takes a minute or two"
-    rm -rf "$folder"
+    rm -rf "$1"
     # shellcheck disable=SC2086 # an absent option is no argument
-    "$python" -m venv $option "$folder" || die "$python could not make an environment in $folder"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade pip \
+    "$2" -m venv ${3:-} "$1" || { rm -rf "$1" && die "$2 could not make an environment in $1"; }
+    echo unfinished >"$1/rloss_caffe.stamp"
+    "$1/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade pip \
         || die "pip could not reach a package index; is there a network, or a proxy to set?"
+}
+
+# ready FOLDER STAMP: is the environment there, and made from the same?
+ready() {
+    [ -f "$1/rloss_caffe.stamp" ] && [ "$(cat "$1/rloss_caffe.stamp")" = "$2" ] \
+        && "$1/bin/python" -c 'import rloss_caffe' >/dev/null 2>&1
+}
+
+# stamp PYTHON WHAT: what an environment is made from
+stamp() {
+    "$1" -c 'import sys; print(sys.executable, sys.version.replace("\n", " "))'
+    printf '%s\n' "$2"
+    cat "$ROOT/setup.py" "$ROOT/pyproject.toml" "$ROOT/tools/environment.sh" "$ROOT/tools/own_caffe.py" | cksum
+}
+
+# make_environment FOLDER PYTHON EXTRAS: an environment with the package; at once if it is up to date
+make_environment() {
+    folder=$1 python=$2 extras=$3
+    stamp=$(stamp "$python" "$extras")
+    ready "$folder" "$stamp" && return 0
+    say "making $folder with $python"
+    fresh "$folder" "$python"
+    say "installing the package and what it needs; this downloads some 250 MB and takes a minute or two"
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -e "${ROOT}[$extras]" \
         || die "the packages could not be installed; pip's message above says why"
     printf '%s\n' "$stamp" >"$folder/rloss_caffe.stamp"
 }
 
+# over_environment PYTHON FOLDER: an environment over an environment sees only what is under both, without this
+over_environment() {
+    packages=$("$2/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    "$1" -c "
+import site, sys
+if sys.prefix != sys.base_prefix:
+    print('import site;', *(f'site.addsitedir({folder!r});' for folder in site.getsitepackages()))
+" >"$packages/rloss_caffe_base.pth"
+}
+
+# environment_over PYTHON FOLDER: one that sees all that PYTHON has, its Caffe above all, and replaces nothing of it
+environment_over() {
+    folder=$2
+    "$1" -c 'import caffe' || die "RLOSS_PYTHON=$1 cannot import caffe; its message is above"
+    python=$("$1" -c 'import sys; print(sys.executable)')
+    stamp=$(stamp "$python" "over a Caffe of the user's own")
+    if ! ready "$folder" "$stamp"; then
+        say "making $folder over $python; nothing that its Caffe needs is replaced"
+        fresh "$folder" "$python" --system-site-packages
+        over_environment "$python" "$folder"
+        "$folder/bin/python" "$ROOT/tools/own_caffe.py" "$folder" || exit 1
+        printf '%s\n' "$stamp" >"$folder/rloss_caffe.stamp"
+    fi
+    while IFS= read -r line; do say "$line"; done <"$folder/left_out.txt"
+}
+
 # caffe_environment: .venv with the package, Caffe, and all that the tools and tests use
 caffe_environment() {
     if [ -n "${RLOSS_PYTHON:-}" ]; then
-        "$RLOSS_PYTHON" -c 'import caffe' || die "RLOSS_PYTHON=$RLOSS_PYTHON cannot import caffe; its message is above"
-        make_environment "$ROOT/.venv" "$RLOSS_PYTHON" images,pictures,dev --system-site-packages
+        environment_over "$RLOSS_PYTHON" "$ROOT/.venv"
         return 0
     fi
     case "$(uname -s) $(uname -m)" in

@@ -5,4 +5,5 @@ set -eu
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$ROOT/tools/environment.sh"
 caffe_environment
-exec "$ROOT/.venv/bin/python" "$ROOT/exper/quickstart/run.py" "$@"
+"$ROOT/.venv/bin/python" "$ROOT/exper/quickstart/run.py" "$@"
+say "'. $ROOT/.venv/bin/activate' puts rloss-caffe and this python on PATH"

@@ -1,11 +1,17 @@
 """One-call bilateral filters for an image and for a batch."""
 
-import numpy as np
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from rloss_caffe.filtering.features import bilateral_features
 from rloss_caffe.filtering.lattice import PermutohedralLattice
-from rloss_caffe.numerics.arrays import real_array
+from rloss_caffe.numerics.arrays import bandwidth, output_array, real_array
 from rloss_caffe.numerics.threads import for_each_image
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "bilateral_filter",
@@ -13,22 +19,30 @@ __all__ = [
 ]
 
 
-def bilateral_filter(image, values, bi_xy_std, bi_rgb_std, roi=None, out=None, num_threads=None):
+def bilateral_filter(
+    image: ArrayLike,
+    values: ArrayLike,
+    bi_xy_std: float,
+    bi_rgb_std: float,
+    roi: ArrayLike | None = None,
+    out: NDArray[np.float32] | None = None,
+    num_threads: int | None = None,
+) -> NDArray[np.float32]:
     """Filter values by the bilateral kernel of an image, not normalised.
 
     Parameters
     ----------
     image : array_like, shape (C, H, W)
-        The guide: C >= 1 channels, as they are.
+        The guide: C >= 1 channels, as they are, finite.
     values : array_like, shape (K, H, W) or (H, W)
-        What is filtered.
+        What is filtered; finite where `roi` is not 0.
     bi_xy_std, bi_rgb_std : float
         Bandwidths in pixels and in the image's units, > 0.
     roi : array_like, shape (H, W), optional
         Region of interest, multiplied with the values before they are filtered.
-    out : ndarray, same shape as `values`, float32, optional
-        Where to write the result.
-    num_threads : int, optional
+    out : ndarray, same shape as `values`, float32, C-contiguous, optional
+        Where to write the result; may be `values` or `image` itself.
+    num_threads : int >= 1, optional
         Default `rloss_caffe.get_num_threads()`.
 
     Returns
@@ -38,7 +52,7 @@ def bilateral_filter(image, values, bi_xy_std, bi_rgb_std, roi=None, out=None, n
     Raises
     ------
     ValueError
-        Shapes, types or bandwidths do not fit, or the image holds NaN or infinity.
+        Shapes, types or bandwidths do not fit, NaN or infinity, or `out` overlaps an input otherwise.
 
     Examples
     --------
@@ -51,7 +65,15 @@ def bilateral_filter(image, values, bi_xy_std, bi_rgb_std, roi=None, out=None, n
     return PermutohedralLattice(features, num_threads).filter(values, roi=roi, out=out)
 
 
-def bilateral_filter_batch(images, values, bi_xy_std, bi_rgb_std, roi=None, out=None, num_threads=None):
+def bilateral_filter_batch(
+    images: ArrayLike,
+    values: ArrayLike,
+    bi_xy_std: float,
+    bi_rgb_std: float,
+    roi: ArrayLike | None = None,
+    out: NDArray[np.float32] | None = None,
+    num_threads: int | None = None,
+) -> NDArray[np.float32]:
     """`bilateral_filter` for a batch: the images in parallel, the last ones each by several threads.
 
     Parameters
@@ -61,8 +83,9 @@ def bilateral_filter_batch(images, values, bi_xy_std, bi_rgb_std, roi=None, out=
     bi_xy_std, bi_rgb_std : float
         As in `bilateral_filter`.
     roi : array_like, shape (N, H, W), optional
-    out : ndarray, same shape as `values`, float32, optional
-    num_threads : int, optional
+    out : ndarray, same shape as `values`, float32, C-contiguous, optional
+        Where to write the result; may be `values` or `images` itself.
+    num_threads : int >= 1, optional
 
     Returns
     -------
@@ -73,16 +96,14 @@ def bilateral_filter_batch(images, values, bi_xy_std, bi_rgb_std, roi=None, out=
     ValueError
         As `bilateral_filter`; the message says which image of the batch.
     """
-    images = real_array("images", images, "(batch, channels, height, width)", 4)
-    values = real_array("values", values, "(batch, channels, height, width)", 4)
+    images = real_array("images", images, ("batch", "channels", "height", "width"))
+    values = real_array("values", values, ("batch", "channels", *images.shape[2:]), allow_empty=True)
     if len(images) != len(values):
         raise ValueError(f"images and values must have the same batch size, found {len(images)} and {len(values)}")
-    if roi is not None and len(roi) != len(images):
-        raise ValueError(f"roi must have one plane an image, found {len(roi)} for {len(images)} images")
-    if out is None:
-        out = np.empty(values.shape, np.float32)
-    elif out.shape != values.shape:
-        raise ValueError(f"out must have shape {values.shape} like the values, found {out.shape}")
+    if roi is not None:
+        roi = real_array("roi", roi, (len(images), *images.shape[2:]))
+    out = output_array("out", out, values.shape, apart_from={"roi": roi}, may_be={"values": values, "images": images})
+    bandwidth("bi_xy_std", bi_xy_std), bandwidth("bi_rgb_std", bi_rgb_std)
 
     def filter_one(index, threads):
         plane = None if roi is None else roi[index]

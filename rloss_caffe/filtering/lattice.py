@@ -1,13 +1,19 @@
 """The permutohedral lattice (Adams, Baek, Davis, "Fast High-Dimensional Filtering Using the Permutohedral Lattice",
 Eurographics 2010), built once from features and applied to any number of value arrays."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rloss_caffe.filtering import _apply, _embed, _index
-from rloss_caffe.numerics.arrays import real_array
-from rloss_caffe.numerics.threads import bounds, get_num_threads, run
+from rloss_caffe.numerics.arrays import flag, output_array, real_array
+from rloss_caffe.numerics.threads import bounds, resolve_num_threads, run
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["PermutohedralLattice"]
 
@@ -59,39 +65,47 @@ class PermutohedralLattice:
     beyond the first. A lattice may be used by several Python threads at once.
     """
 
-    def __init__(self, features, num_threads=None, compatible=True):
-        array = np.asarray(features)
+    def __init__(self, features: ArrayLike, num_threads: int | None = None, compatible: bool = True) -> None:
+        array = real_array("features", features, allow_empty=True)
         if array.ndim not in (2, 3):
             raise ValueError(f"features must have shape (d, n) or (d, height, width), found shape {array.shape}")
-        self.shape = array.shape[1:]
-        array = real_array("features", array.reshape(array.shape[0], math.prod(self.shape)), "(d, n)", 2)
-        self.dimension, self.num_points = array.shape
+        self.shape: tuple[int, ...] = array.shape[1:]
+        self.dimension: int = len(array)
+        self.num_points: int = math.prod(self.shape)
         if not 1 <= self.dimension <= MAX_DIMENSION:
             raise ValueError(f"features must have 1 to {MAX_DIMENSION} dimensions, found {self.dimension}")
         if self.num_points == 0:
-            raise ValueError(f"features are empty: there is no point to filter (shape {np.shape(features)})")
+            raise ValueError(f"features are empty: there is no point to filter (shape {array.shape})")
+        if num_threads is not None:
+            resolve_num_threads(num_threads)
         self._num_threads = num_threads
-        self._build(array, compatible)
+        self._build(array.reshape(self.dimension, self.num_points), flag("compatible", compatible))
 
     @property
-    def num_vertices(self):
+    def num_vertices(self) -> int:
         return self._before.shape[1]
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         return self._weights.nbytes + self._vertices.nbytes + self._before.nbytes + self._after.nbytes
 
-    def filter(self, values, reverse=False, roi=None, out=None):
+    def filter(
+        self,
+        values: ArrayLike,
+        reverse: bool = False,
+        roi: ArrayLike | None = None,
+        out: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
         """Apply the lattice: ``A v``, or ``A^T v`` with the blur's axes reversed.
 
         Parameters
         ----------
         values : array_like, shape (K, n), (K, H, W), (n,) or (H, W)
-            K >= 0 channels at the points, float32 inside.
+            K >= 0 channels at the points, float32 inside, finite where `roi` is not 0.
         reverse : bool
             Visit the blur's axes in reverse order, which gives the exact transpose.
         roi : array_like, shape (n,) or (H, W), optional
-            Region of interest: the values are multiplied by it before they are splat; 0 leaves a point out.
+            Region of interest, finite: the values are multiplied by it before they are splat; 0 leaves a point out.
         out : ndarray, same shape as `values`, float32, C-contiguous, optional
             Where to write the result; may be `values` itself.
 
@@ -102,24 +116,20 @@ class PermutohedralLattice:
         Raises
         ------
         ValueError
-            Shapes or types do not fit.
+            Shapes or types do not fit; NaN, infinity, or values so large that their sums exceed single precision;
+            `out` overlaps `values` or `roi` otherwise. `out` may hold a part of the result then.
         """
-        array = np.asarray(values)
-        single = array.shape in (self.shape, (self.num_points,))
-        planes = array[np.newaxis] if single else array
-        if planes.ndim < 1 or planes.shape[1:] not in (self.shape, (self.num_points,)):
+        array = real_array("values", values, allow_empty=True)
+        single = self._has_points(array.shape)
+        if not single and not (array.ndim and self._has_points(array.shape[1:])):
             raise ValueError(
                 f"values must have shape (channels, {', '.join(map(str, self.shape))}) like the features, "
                 f"found shape {array.shape}"
             )
-        planes = real_array("values", planes.reshape(planes.shape[0], self.num_points), "(channels, n)", 2)
-        if out is None:
-            out = np.empty(array.shape, np.float32)
-        elif out.shape != array.shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-            raise ValueError(
-                f"out must be C-contiguous float32 of shape {array.shape}, found {out.dtype} of shape {out.shape}"
-            )
-        roi = np.empty(0, np.float32) if roi is None else self._roi(roi)
+        reverse = flag("reverse", reverse)
+        roi = self._roi(roi)
+        out = output_array("out", out, array.shape, apart_from={"roi": roi}, may_be={"values": array})
+        planes = array.reshape(1 if single else len(array), self.num_points)
         result = out.reshape(planes.shape)
         largest = _apply.WIDTHS[-1]
         for first in range(0, len(planes), largest):
@@ -127,15 +137,20 @@ class PermutohedralLattice:
             self._filter_group(planes[group], reverse, roi, result[group])
         return out
 
-    def _roi(self, roi):
-        array = np.asarray(roi)
-        if array.shape not in (self.shape, (self.num_points,)):
+    def _has_points(self, shape: tuple[int, ...]) -> bool:
+        return shape in (self.shape, (self.num_points,))
+
+    def _roi(self, roi: Any) -> NDArray[np.float32]:
+        """The region of interest, flat; empty where there is none."""
+        if roi is None:
+            return np.empty(0, np.float32)
+        array = real_array("roi", roi, finite=True)
+        if not self._has_points(array.shape):
             raise ValueError(f"roi must have shape {self.shape} like the features, found shape {array.shape}")
-        return real_array("roi", array.reshape(self.num_points), "(n,)", 1)
+        return array.reshape(self.num_points)
 
     def _threads(self):
-        threads = get_num_threads() if self._num_threads is None else self._num_threads
-        return min(threads, max(1, self.num_points // _SMALL_BAND))
+        return min(resolve_num_threads(self._num_threads), max(1, self.num_points // _SMALL_BAND))
 
     def _build(self, features, compatible):
         dimension, count = features.shape
@@ -217,8 +232,17 @@ class PermutohedralLattice:
             run(blur, [(source, target, self._before, self._after, step, start, end) for start, end in pieces])
             if len(step) % 2:
                 source, target = target, source
+        if not np.isfinite(source).all():  # few points, so this is cheap; slicing finite points gives finite values
+            raise ValueError(_why_not_finite(values, roi))
         alpha = np.float32(1 / (1 + 2.0**-self.dimension))
         run(slice_, [(source, self._vertices, self._weights, alpha, start, end, out) for start, end in bands])
+
+
+def _why_not_finite(values, roi):
+    counted = np.isfinite(values) if len(roi) == 0 else np.isfinite(values) | (roi == 0)
+    if counted.all():
+        return "values are too large: their sums exceed single precision (3.4e38)"
+    return f"values must be finite, found {values[~counted][0]}"
 
 
 def _coordinate_fields(features, scale):
@@ -250,7 +274,7 @@ def _check_range(largest, dimension):
     if largest > MAX_COORDINATE - dimension - 1:
         raise ValueError(
             f"the features reach coordinate {largest:.0f} on the lattice, whose range is +-{MAX_COORDINATE}: "
-            "larger bandwidths or a smaller range of the image's values are needed"
+            "larger bandwidths (bi_xy_std, bi_rgb_std, pos_xy_std) or a smaller range of the image's values are needed"
         )
 
 

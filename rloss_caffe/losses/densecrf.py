@@ -98,7 +98,10 @@ def densecrf_loss(
         if given_roi is None:
             mask[...] = region_of_interest(images[index : index + 1])[0]
         lattice = PermutohedralLattice(_features(images[index], bi_xy_std, bi_rgb_std), threads)
-        lattice.filter(segmentation, roi=mask, out=result)
+        try:
+            lattice.filter(segmentation, roi=mask, out=result)
+        except ValueError as error:  # shapes were checked, so a value is not finite, or a sum
+            raise ValueError(_why_not_finite(segmentation)) from error
         value = dot(segmentation, mask, result, threads)
         if not np.isfinite(value):
             raise ValueError(_why_not_finite(segmentation))

@@ -1,12 +1,21 @@
-"""Confusion of classes between label maps and scores, and the figures read off it."""
+"""Confusion of classes between label maps and scores, and the scores read off it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Iterable
 
 import numpy as np
 
 from rloss_caffe.numerics import threads
+from rloss_caffe.numerics.arrays import real_array, whole_number
 from rloss_caffe.numerics.compiling import jit
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["ConfusionMatrix", "UnexpectedLabelError"]
 
+MAX_CLASSES = 16384  # counts of 2 GB
 _TILE = 256  # pixels whose best scores are found together, a class at a time
 
 
@@ -19,7 +28,8 @@ class ConfusionMatrix:
 
     Parameters
     ----------
-    n_classes : int >= 1
+    n_classes : int
+        From 1 to 16384.
 
     Attributes
     ----------
@@ -27,24 +37,28 @@ class ConfusionMatrix:
         May be read and written.
     has_seen_nan : bool
         Whether a score was NaN since the last reset.
+
+    Raises
+    ------
+    ValueError
+        `n_classes` is not such a number.
     """
 
-    def __init__(self, n_classes):
-        if n_classes < 1:
-            raise ValueError(f"n_classes must be >= 1, found {n_classes}")
-        self.counts = np.zeros((n_classes, n_classes), np.int64)
+    def __init__(self, n_classes: int) -> None:
+        n_classes = whole_number("n_classes", n_classes, 1, MAX_CLASSES)
+        self.counts: NDArray[np.int64] = np.zeros((n_classes, n_classes), np.int64)
         self.has_seen_nan = False
 
     @property
-    def n_classes(self):
+    def n_classes(self) -> int:
         return len(self.counts)
 
-    def reset(self):
+    def reset(self) -> None:
         """Forget every pixel."""
         self.counts[...] = 0
         self.has_seen_nan = False
 
-    def add(self, scores, labels, ignore_label=()):
+    def add(self, scores: ArrayLike, labels: ArrayLike, ignore_label: int | Iterable[int] = ()) -> None:
         """Count every pixel whose label is not ignored.
 
         The predicted class is that of the largest score, the *last* one among equals, as in DeepLab's SegAccuracy.
@@ -56,7 +70,7 @@ class ConfusionMatrix:
             One or more axes of pixels.
         labels : array, float32
             As many values as there are pixels, in their order; fractions are cut off.
-        ignore_label : sequence of int
+        ignore_label : int or sequence of int
             Labels that are not counted; tested before the range.
 
         Raises
@@ -66,19 +80,19 @@ class ConfusionMatrix:
         ValueError
             Shapes do not fit.
         """
-        scores = np.ascontiguousarray(scores, np.float32)
+        scores = real_array("scores", scores)
         if scores.ndim < 2 or scores.shape[1] != self.n_classes:
             raise ValueError(f"scores must have shape (N, {self.n_classes}, ...), found {scores.shape}")
         pixels = scores.shape[2:]
-        labels = np.ascontiguousarray(labels, np.float32)
+        labels = real_array("labels", labels)
         if labels.size * self.n_classes != scores.size:
             raise ValueError(f"labels of shape {labels.shape} do not fit scores of shape {scores.shape}")
         scores = scores.reshape(len(scores), self.n_classes, -1)
         labels = labels.reshape(len(scores), -1)
-        ignored = np.array(sorted(set(ignore_label)), np.int64)
+        ignored = _whole_labels(ignore_label)
 
         bounds = threads.bounds(labels.shape[1], threads.get_num_threads(), _TILE)
-        parts = [np.zeros_like(self.counts) for _ in bounds]
+        parts = [np.zeros((self.n_classes, self.n_classes), np.int64) for _ in bounds]
         results = threads.run(_count, [(scores, labels, ignored, part, *bound) for part, bound in zip(parts, bounds)])
         bad = [(image, pixel) for image, pixel, _ in results if image >= 0]
         if bad:
@@ -96,20 +110,20 @@ class ConfusionMatrix:
             f"{self.n_classes - 1}, or be listed as ignore_label"
         )
 
-    def pixel_accuracy(self):
+    def pixel_accuracy(self) -> float:
         """Share of the pixels that are right; 0 if there are none."""
         total = self.counts.sum()
         return float(np.trace(self.counts) / total) if total else 0.0
 
-    def present(self):
+    def present(self) -> NDArray[np.bool_]:
         """Which classes occur in the labels: array (n_classes,), bool."""
         return self.counts.sum(axis=1) > 0
 
-    def class_recall(self):
+    def class_recall(self) -> NDArray[np.float64]:
         """Share of each class's pixels that are right: array (n_classes,), NaN for classes not in the labels."""
         return _divide(np.diag(self.counts), self.counts.sum(axis=1))
 
-    def class_iou(self):
+    def class_iou(self) -> NDArray[np.float64]:
         """Intersection over union (Jaccard index) of each class: array (n_classes,).
 
         NaN for classes neither in the labels nor predicted; 0 for those that are only predicted.
@@ -117,26 +131,36 @@ class ConfusionMatrix:
         right = np.diag(self.counts)
         return _divide(right, self.counts.sum(axis=0) + self.counts.sum(axis=1) - right)
 
-    def mean_recall(self):
+    def mean_recall(self) -> float:
         """Mean recall of the classes that occur in the labels; 0 if there are none."""
         present = self.present()
         return float(self.class_recall()[present].mean()) if present.any() else 0.0
 
-    def mean_iou(self):
+    def mean_iou(self) -> float:
         """Mean intersection over union of the classes that occur in the labels; 0 if there are none.
 
-        Over a whole data set in which all classes occur, this is the benchmark's figure.
+        Over a whole data set in which all classes occur, this is the benchmark's score.
         """
         present = self.present()
         return float(self.class_iou()[present].mean()) if present.any() else 0.0
 
-    def mean_jaccard(self):
+    def mean_jaccard(self) -> float:
         """DeepLab's mean over *all* classes, in which a class that neither occurs nor is predicted counts as 1.
 
         Over a small batch that is far too high: use `mean_iou`.
         """
         iou = self.class_iou()
         return float(np.where(np.isnan(iou), 1.0, iou).mean())
+
+
+def _whole_labels(ignore_label: int | Iterable[int]) -> NDArray[np.int64]:
+    """The labels that are not counted, as an array."""
+    try:
+        labels = [ignore_label] if np.ndim(ignore_label) == 0 else list(ignore_label)
+    except (TypeError, ValueError):
+        raise ValueError("ignore_label must be a whole number or a sequence of whole numbers") from None
+    least = -(2**31)
+    return np.array(sorted({whole_number("ignore_label", label, least, -least - 1) for label in labels}), np.int64)
 
 
 def _divide(numerator, denominator):

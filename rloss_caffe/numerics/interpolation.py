@@ -4,17 +4,34 @@ A sample ``h`` of the output lies at ``h * (input - 1) / (output - 1)`` of the i
 shrunk map is a sampled map. Weights are computed in single precision, as in DeepLab's layer, so that results agree.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from rloss_caffe.numerics import threads
+from rloss_caffe.numerics.arrays import allocate, output_array, real_array, whole_number
 from rloss_caffe.numerics.compiling import jit
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["MODES", "interpolate", "interpolate_adjoint", "interpolated_size", "is_blending"]
 
 MODES = ("bilinear", "nearest")
+_EXACT_LENGTH = 1 << 22  # samples beyond which a float32 has no room left for a position's fraction
 
 
-def interpolated_size(size, height=None, width=None, zoom_factor=None, shrink_factor=None, pad_beg=0, pad_end=0):
+def interpolated_size(
+    size: tuple[int, int],
+    height: int | None = None,
+    width: int | None = None,
+    zoom_factor: int | None = None,
+    shrink_factor: int | None = None,
+    pad_beg: int = 0,
+    pad_end: int = 0,
+) -> tuple[int, int]:
     """Rows and columns after interpolation; ``None`` stands for a parameter that is not given.
 
     With L the input's rows or columns plus `pad_beg` plus `pad_end`, the first of these that applies decides:
@@ -27,8 +44,8 @@ def interpolated_size(size, height=None, width=None, zoom_factor=None, shrink_fa
     Parameters
     ----------
     size : (int, int)
-        Rows and columns of the input.
-    height, width, zoom_factor, shrink_factor : int, optional
+        Rows and columns of the input, >= 1.
+    height, width, zoom_factor, shrink_factor : int >= 1, optional
     pad_beg, pad_end : int <= 0
         Minus the number of rows and columns to crop at the top and left, and at the bottom and right.
 
@@ -41,16 +58,16 @@ def interpolated_size(size, height=None, width=None, zoom_factor=None, shrink_fa
     ValueError
         A value out of range, a combination that says nothing about the size, or nothing left after cropping.
     """
-    if pad_beg > 0 or pad_end > 0:
-        raise ValueError(f"pad_beg and pad_end can only crop: they must be <= 0, found {pad_beg} and {pad_end}")
-    for name, factor in (("shrink_factor", shrink_factor), ("zoom_factor", zoom_factor)):
-        if factor is not None and factor < 1:
-            raise ValueError(f"{name} must be >= 1, found {factor}")
-    cropped = tuple(length + pad_beg + pad_end for length in size)
-    if min(cropped) < 1:
-        raise ValueError(
-            f"nothing is left of an input of {size[0]} x {size[1]} after pad_beg {pad_beg} and pad_end {pad_end}"
+    cropped = _cropped(_size("size", size), pad_beg, pad_end)
+    height, width, zoom_factor, shrink_factor = (
+        None if value is None else whole_number(name, value, 1)
+        for name, value in (
+            ("height", height),
+            ("width", width),
+            ("zoom_factor", zoom_factor),
+            ("shrink_factor", shrink_factor),
         )
+    )
 
     shrink, zoom = shrink_factor is not None, zoom_factor is not None
     if shrink and not zoom:
@@ -58,8 +75,6 @@ def interpolated_size(size, height=None, width=None, zoom_factor=None, shrink_fa
     if zoom and not shrink:
         return tuple(_zoomed(length, zoom_factor) for length in cropped)
     if height is not None and width is not None:
-        if height < 1 or width < 1:
-            raise ValueError(f"height and width must be >= 1, found {height} and {width}")
         return height, width
     if shrink and zoom:
         return tuple(_zoomed(_shrunk(length, shrink_factor), zoom_factor) for length in cropped)
@@ -67,6 +82,28 @@ def interpolated_size(size, height=None, width=None, zoom_factor=None, shrink_fa
         raise ValueError("the output's size is not given: give zoom_factor, shrink_factor, or height and width")
     missing, present = ("height", "width") if height is None else ("width", "height")
     raise ValueError(f"{missing} must be given with {present}")
+
+
+def _size(name: str, size: Any) -> tuple[int, int]:
+    """Rows and columns, each a whole number >= 1."""
+    try:
+        rows, columns = size
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be two whole numbers >= 1 (rows, columns)") from None
+    return whole_number(f"{name}[0]", rows, 1), whole_number(f"{name}[1]", columns, 1)
+
+
+def _cropped(size: tuple[int, int], pad_beg: int, pad_end: int) -> tuple[int, int]:
+    """Rows and columns that cropping leaves."""
+    pad_beg, pad_end = whole_number("pad_beg", pad_beg), whole_number("pad_end", pad_end)
+    if pad_beg > 0 or pad_end > 0:
+        raise ValueError(f"pad_beg and pad_end can only crop: they must be <= 0, found {pad_beg} and {pad_end}")
+    rows, columns = (length + pad_beg + pad_end for length in size)
+    if min(rows, columns) < 1:
+        raise ValueError(
+            f"nothing is left of an input of {size[0]} x {size[1]} after pad_beg {pad_beg} and pad_end {pad_end}"
+        )
+    return rows, columns
 
 
 def _shrunk(length, factor):
@@ -77,26 +114,46 @@ def _zoomed(length, factor):
     return length + (length - 1) * (factor - 1)
 
 
-def is_blending(length, output_length):
-    """Whether an output sample lies between input samples, so that a shrunk label map would hold blended classes."""
+def is_blending(length: int, output_length: int) -> bool:
+    """Whether an output sample lies between input samples, so that a shrunk label map would hold blended classes.
+
+    Parameters
+    ----------
+    length, output_length : int >= 1
+        Samples of one axis before and after.
+
+    Raises
+    ------
+    ValueError
+        A length is no whole number >= 1.
+    """
+    length, output_length = whole_number("length", length, 1), whole_number("output_length", output_length, 1)
+    allocate("output_length: the samples", (output_length,))
     first, second, fraction = _samples(length, output_length, "bilinear")
     return bool(np.any((fraction != 0) & (first != second)))
 
 
-def interpolate(values, size, pad_beg=0, pad_end=0, mode="bilinear", out=None):
+def interpolate(
+    values: ArrayLike,
+    size: tuple[int, int],
+    pad_beg: int = 0,
+    pad_end: int = 0,
+    mode: str = "bilinear",
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
     """Interpolate every channel to `size`.
 
     Parameters
     ----------
     values : array (..., H, W), float32
     size : (int, int)
-        Rows and columns of the result.
+        Rows and columns of the result, >= 1.
     pad_beg, pad_end : int <= 0
         Minus the number of rows and columns of `values` to leave out at the top and left, at the bottom and right.
     mode : {"bilinear", "nearest"}
         "nearest" takes the input sample nearest to the point, the one before it if two are equally near.
     out : array (..., rows, columns), float32, C-contiguous, optional
-        Where to write the result.
+        Where to write the result; it must not overlap `values`.
 
     Returns
     -------
@@ -105,11 +162,16 @@ def interpolate(values, size, pad_beg=0, pad_end=0, mode="bilinear", out=None):
     Raises
     ------
     ValueError
-        `out` has a wrong shape or type, or `mode` is unknown.
+        An array, a size or `mode` does not fit, or cropping leaves nothing.
+
+    Notes
+    -----
+    NaN and infinity are interpolated like numbers: they spread to the samples between.
     """
-    values = np.ascontiguousarray(values, np.float32)
-    out = _output(out, (*values.shape[:-2], *size))
+    values = real_array("values", values, (..., "height", "width"))
+    size = _size("size", size)
     samples, start = _plan(values.shape[-2:], size, pad_beg, pad_end, mode)
+    out = output_array("out", out, (*values.shape[:-2], *size), apart_from={"values": values})
     if samples is None:
         out[...] = values[(..., *start)]
         return out
@@ -119,27 +181,40 @@ def interpolate(values, size, pad_beg=0, pad_end=0, mode="bilinear", out=None):
     return out
 
 
-def interpolate_adjoint(gradient, size, pad_beg=0, pad_end=0, mode="bilinear", out=None):
+def interpolate_adjoint(
+    gradient: ArrayLike,
+    size: tuple[int, int],
+    pad_beg: int = 0,
+    pad_end: int = 0,
+    mode: str = "bilinear",
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
     """The adjoint of `interpolate`: from the gradient of its result to the gradient of its input.
 
     Parameters
     ----------
     gradient : array (..., rows, columns), float32
     size : (int, int)
-        Rows and columns of the input of `interpolate`.
+        Rows and columns of the input of `interpolate`, >= 1.
     pad_beg, pad_end, mode
         As in `interpolate`.
     out : array (..., H, W), float32, C-contiguous, optional
-        Where to write the result; it is overwritten.
+        Where to write the result; it is overwritten, and must not overlap `gradient`.
 
     Returns
     -------
     array (..., H, W), float32
         0 in rows and columns that were left out.
+
+    Raises
+    ------
+    ValueError
+        As `interpolate`.
     """
-    gradient = np.ascontiguousarray(gradient, np.float32)
-    out = _output(out, (*gradient.shape[:-2], *size))
+    gradient = real_array("gradient", gradient, (..., "rows", "columns"))
+    size = _size("size", size)
     samples, start = _plan(size, gradient.shape[-2:], pad_beg, pad_end, mode)
+    out = output_array("out", out, (*gradient.shape[:-2], *size), apart_from={"gradient": gradient})
     if samples is None:
         out[...] = 0
         out[(..., *start)] = gradient
@@ -150,14 +225,6 @@ def interpolate_adjoint(gradient, size, pad_beg=0, pad_end=0, mode="bilinear", o
     return out
 
 
-def _output(out, shape):
-    if out is None:
-        return np.empty(shape, np.float32)
-    if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-        raise ValueError(f"out must be a C-contiguous float32 array of shape {shape}, found {out.dtype} {out.shape}")
-    return out
-
-
 def _planes(array):
     """The leading axes as one; always a view, as the array is contiguous."""
     return array.reshape(-1, *array.shape[-2:])
@@ -165,9 +232,9 @@ def _planes(array):
 
 def _plan(size, output_size, pad_beg, pad_end, mode):
     """The samples of both axes, or None and the region to copy where the sizes are equal."""
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, found {mode!r}")
-    cropped = tuple(length + pad_beg + pad_end for length in size)
+    if not (isinstance(mode, str) and mode in MODES):
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, found {mode!r:.80}")
+    cropped = _cropped(size, pad_beg, pad_end)
     if cropped == tuple(output_size):
         return None, tuple(slice(-pad_beg, -pad_beg + length) for length in cropped)
     samples = []
@@ -178,10 +245,15 @@ def _plan(size, output_size, pad_beg, pad_end, mode):
 
 def _samples(length, output_length, mode):
     """For every output position: the input samples before and after it, and the weight of the latter."""
-    ratio = np.float32(length - 1) / np.float32(output_length - 1) if output_length > 1 else np.float32(0)
-    position = ratio * np.arange(output_length, dtype=np.float32)
-    first = position.astype(np.int64)
-    fraction = position - first.astype(np.float32)
+    if max(length, output_length) <= _EXACT_LENGTH:
+        ratio = np.float32(length - 1) / np.float32(output_length - 1) if output_length > 1 else np.float32(0)
+        position = ratio * np.arange(output_length, dtype=np.float32)
+        first = position.astype(np.int64)
+        fraction = position - first.astype(np.float32)
+    else:  # the same in whole numbers, which do not round
+        steps = max(1, output_length - 1)
+        first, rest = np.divmod(np.arange(output_length, dtype=np.int64) * (length - 1), steps)
+        fraction = (rest / steps).astype(np.float32)
     if mode == "nearest":
         fraction = (fraction > 0.5).astype(np.float32)
     # Rounding may put the last position a little beyond the last sample: it has no neighbour, and needs none.

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rloss_caffe.numerics.compiling import jit
-from rloss_caffe.numerics.threads import bounds, get_num_threads, run
+from rloss_caffe.numerics.threads import bounds, resolve_num_threads, run
 
 __all__ = ["dot", "scale_rows"]
 
@@ -15,7 +15,7 @@ def dot(a, mask, b, num_threads=None):
     """``sum_k (mask a_k) . b_k`` of planes (K, H, W), in double precision; the result does not depend on threads."""
     planes = a.reshape(len(a), -1), mask.reshape(-1), b.reshape(len(b), -1)
     partial = np.empty(-(-planes[1].size // _BLOCK))
-    pieces = bounds(len(partial), get_num_threads() if num_threads is None else num_threads)
+    pieces = bounds(len(partial), resolve_num_threads(num_threads))
     run(_dot, [(*planes, start, end, partial) for start, end in pieces])
     return float(partial.sum())
 
@@ -24,7 +24,7 @@ def scale_rows(values, mask, factor, out, num_threads=None):
     """``out = factor * mask * values`` for values (N, K, H, W) and a mask (N, H, W)."""
     n, k = values.shape[:2]
     planes, mask, result = values.reshape(n * k, -1), mask.reshape(n, -1), out.reshape(n * k, -1)
-    pieces = bounds(n * k, get_num_threads() if num_threads is None else num_threads)
+    pieces = bounds(n * k, resolve_num_threads(num_threads))
     run(_scale, [(planes, mask, k, np.float32(factor), start, end, result) for start, end in pieces])
 
 

@@ -5,12 +5,16 @@ threads at once and kills the process when it is, and two nets in two threads ar
 Python threads has no such limit, needs no OpenMP or TBB library, and works the same everywhere.
 """
 
-import numbers
+from __future__ import annotations
+
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Sequence
 
-__all__ = ["bounds", "for_each_image", "get_num_threads", "run", "set_num_threads"]
+from rloss_caffe.numerics.arrays import whole_number
+
+__all__ = ["bounds", "for_each_image", "get_num_threads", "resolve_num_threads", "run", "set_num_threads"]
 
 _lock = threading.Lock()
 _pool = None
@@ -24,10 +28,19 @@ def _available_cpus():
     return os.cpu_count() or 1
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """The number of threads that filters and losses use.
 
     ``set_num_threads`` decides, else the environment's RLOSS_NUM_THREADS, else the CPUs this process may run on.
+
+    Returns
+    -------
+    int >= 1
+
+    Raises
+    ------
+    ValueError
+        RLOSS_NUM_THREADS is not a whole number >= 1.
     """
     if _num_threads is not None:
         return _num_threads
@@ -39,8 +52,12 @@ def get_num_threads():
     return int(text)
 
 
-def set_num_threads(num_threads):
+def set_num_threads(num_threads: int | None) -> None:
     """Set the number of threads for the whole process; ``None`` returns to the default.
+
+    Parameters
+    ----------
+    num_threads : int >= 1 or None
 
     Raises
     ------
@@ -48,15 +65,23 @@ def set_num_threads(num_threads):
         `num_threads` is not a whole number >= 1.
     """
     global _num_threads
-    if num_threads is not None:
-        whole = isinstance(num_threads, numbers.Integral) and not isinstance(num_threads, bool)
-        if not whole or num_threads < 1:
-            raise ValueError(f"num_threads must be a whole number >= 1 or None, found {num_threads!r}")
-        num_threads = int(num_threads)
-    _num_threads = num_threads
+    _num_threads = None if num_threads is None else whole_number("num_threads", num_threads, 1)
 
 
-def bounds(length, parts, multiple=1):
+def resolve_num_threads(num_threads: int | None) -> int:
+    """The number of threads behind an argument `num_threads`: itself, or for None `get_num_threads`.
+
+    Every function with such an argument takes it through here.
+
+    Raises
+    ------
+    ValueError
+        `num_threads` is neither None nor a whole number >= 1.
+    """
+    return get_num_threads() if num_threads is None else whole_number("num_threads", num_threads, 1)
+
+
+def bounds(length: int, parts: int, multiple: int = 1) -> list[tuple[int, int]]:
     """Split ``range(length)`` into at most `parts` pieces of nearly equal size, each starting at a multiple.
 
     Returns
@@ -70,7 +95,7 @@ def bounds(length, parts, multiple=1):
     return [(start, end) for start, end in zip(edges, edges[1:]) if end > start]
 
 
-def run(function, tasks):
+def run(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Call ``function(*task)`` for every task, in parallel; the caller's thread does its share.
 
     `function` should spend its time with the GIL released. It must not call `run` itself with more than one task.
@@ -100,7 +125,7 @@ def run(function, tasks):
     return [first] + [future.result() for future in futures]
 
 
-def for_each_image(function, count, num_threads=None):
+def for_each_image(function: Callable[[int, int], Any], count: int, num_threads: int | None = None) -> list[Any]:
     """Call ``function(index, threads)`` for every image of a batch with the machine's threads shared well.
 
     As long as there are images for all threads, each thread takes the next image and works on it alone; those left
@@ -111,7 +136,7 @@ def for_each_image(function, count, num_threads=None):
     list
         The results in the images' order. A ValueError gets the image's index in front.
     """
-    threads = get_num_threads() if num_threads is None else num_threads
+    threads = resolve_num_threads(num_threads)
     together = count // threads * threads
     results = [None] * count
     waiting = iter(range(together))  # next() of a range iterator is atomic under the GIL

@@ -245,7 +245,7 @@ def test_coordinates_out_of_range_are_refused():
     image = smooth_image(8, 8)
     with pytest.raises(ValueError, match="32767.*larger bandwidths"):
         bilateral_filter(image, image, 10, 0.001)
-    with pytest.raises(ValueError, match="finite|32767"):
+    with pytest.raises(ValueError, match="bi_rgb_std is too small"):
         bilateral_filter(image * 1e30, image, 10, 1e-9)
     for size in (1e5, 1e10, 1e38):  # finite, but sums of it may not be
         for features in ([[size, -size], [size, size]], [[0, 0], [size, 0]], [[-size, 0], [0, 1]]):

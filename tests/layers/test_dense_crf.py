@@ -75,7 +75,7 @@ def test_input_is_checked():
     scores = np.zeros((2, 4, 5))
     with pytest.raises(ValueError, match="scores must have shape"):
         mean_field(scores[0])
-    with pytest.raises(ValueError, match="NaN or infinity"):
+    with pytest.raises(ValueError, match="scores must be finite"):
         mean_field(np.full((2, 4, 5), np.nan))
     with pytest.raises(ValueError, match="need an image.*found none"):
         mean_field(scores, bilateral=[(1, 2, 3)])
