@@ -96,7 +96,7 @@ def bilateral_filter_batch(
     ValueError
         As `bilateral_filter`; the message says which image of the batch.
     """
-    images = real_array("images", images, ("batch", "channels", "height", "width"))
+    images = real_array("images", images, ("batch", "channels", "height", "width"), finite=True)
     values = real_array("values", values, ("batch", "channels", *images.shape[2:]), allow_empty=True)
     if len(images) != len(values):
         raise ValueError(f"images and values must have the same batch size, found {len(images)} and {len(values)}")

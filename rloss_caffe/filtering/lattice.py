@@ -241,7 +241,7 @@ class PermutohedralLattice:
 def _why_not_finite(values, roi):
     counted = np.isfinite(values) if len(roi) == 0 else np.isfinite(values) | (roi == 0)
     if counted.all():
-        return "values are too large: their sums exceed single precision (3.4e38)"
+        return "values (times roi) are too large: their sums exceed single precision (3.4e38)"
     return f"values must be finite, found {values[~counted][0]}"
 
 
@@ -274,7 +274,7 @@ def _check_range(largest, dimension):
     if largest > MAX_COORDINATE - dimension - 1:
         raise ValueError(
             f"the features reach coordinate {largest:.0f} on the lattice, whose range is +-{MAX_COORDINATE}: "
-            "larger bandwidths (bi_xy_std, bi_rgb_std, pos_xy_std) or a smaller range of the image's values are needed"
+            "larger bandwidths (bi_xy_std, bi_rgb_std, pos_xy_std) or images with a smaller range of values are needed"
         )
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "whole_number",
 ]
 
+INT_MAX = 2**31 - 1  # what Caffe's sizes are held in
 _SHOWN = 80  # characters of a value that a message quotes
 
 
@@ -176,10 +177,11 @@ def allocate(name: str, shape: Sequence[int]) -> NDArray[np.float32]:
     try:
         return np.empty(tuple(shape), np.float32)
     except (MemoryError, ValueError, OverflowError) as error:
-        raise ValueError(f"{name} would have shape {_shown(tuple(shape))}: more than fits into memory") from error
+        text = _shown(tuple(shape))
+        raise ValueError(f"the size is too large: {name} of shape {text} is more than fits into memory") from error
 
 
-def whole_number(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
+def whole_number(name: str, value: Any, minimum: int = -INT_MAX, maximum: int = INT_MAX) -> int:
     """`value` as an int within its bounds; truth values and floats are no whole numbers.
 
     Raises
@@ -191,10 +193,10 @@ def whole_number(name: str, value: Any, minimum: int | None = None, maximum: int
     if not isinstance(value, (bool, np.bool_)):
         with contextlib.suppress(TypeError):
             number = operator.index(value)
-    if number is None or (minimum is not None and number < minimum) or (maximum is not None and number > maximum):
-        bounds = "" if minimum is None else f" >= {minimum}"
-        if maximum is not None:
-            bounds = f" <= {maximum}" if minimum is None else f" from {minimum} to {maximum}"
+    if number is None or not minimum <= number <= maximum:
+        bounds = "" if minimum == -INT_MAX else f" >= {minimum}"
+        if maximum != INT_MAX or (number is not None and number > maximum):
+            bounds = f" from {minimum} to {maximum}"
         raise ValueError(f"{name} must be a whole number{bounds}, found {_shown(value)}")
     return number
 

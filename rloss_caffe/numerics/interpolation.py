@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rloss_caffe.numerics import threads
-from rloss_caffe.numerics.arrays import allocate, output_array, real_array, whole_number
+from rloss_caffe.numerics.arrays import INT_MAX, output_array, real_array, whole_number
 from rloss_caffe.numerics.compiling import jit
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def interpolated_size(
     ValueError
         A value out of range, a combination that says nothing about the size, or nothing left after cropping.
     """
-    cropped = _cropped(_size("size", size), pad_beg, pad_end)
+    cropped = _cropped("size", _size("size", size), pad_beg, pad_end)
     height, width, zoom_factor, shrink_factor = (
         None if value is None else whole_number(name, value, 1)
         for name, value in (
@@ -69,15 +69,23 @@ def interpolated_size(
         )
     )
 
+    result = _rule(cropped, height, width, zoom_factor, shrink_factor)
+    if max(result) > INT_MAX:
+        given = f"height {height}, width {width}, zoom_factor {zoom_factor}, size {tuple(size)}"
+        raise ValueError(f"{result[0]} x {result[1]} is too large: at most {INT_MAX} rows and columns ({given})")
+    return result
+
+
+def _rule(size, height, width, zoom_factor, shrink_factor):
     shrink, zoom = shrink_factor is not None, zoom_factor is not None
     if shrink and not zoom:
-        return tuple(_shrunk(length, shrink_factor) for length in cropped)
+        return tuple(_shrunk(length, shrink_factor) for length in size)
     if zoom and not shrink:
-        return tuple(_zoomed(length, zoom_factor) for length in cropped)
+        return tuple(_zoomed(length, zoom_factor) for length in size)
     if height is not None and width is not None:
         return height, width
     if shrink and zoom:
-        return tuple(_zoomed(_shrunk(length, shrink_factor), zoom_factor) for length in cropped)
+        return tuple(_zoomed(_shrunk(length, shrink_factor), zoom_factor) for length in size)
     if height is None and width is None:
         raise ValueError("the output's size is not given: give zoom_factor, shrink_factor, or height and width")
     missing, present = ("height", "width") if height is None else ("width", "height")
@@ -93,16 +101,15 @@ def _size(name: str, size: Any) -> tuple[int, int]:
     return whole_number(f"{name}[0]", rows, 1), whole_number(f"{name}[1]", columns, 1)
 
 
-def _cropped(size: tuple[int, int], pad_beg: int, pad_end: int) -> tuple[int, int]:
+def _cropped(name: str, size: tuple[int, int], pad_beg: int, pad_end: int) -> tuple[int, int]:
     """Rows and columns that cropping leaves."""
     pad_beg, pad_end = whole_number("pad_beg", pad_beg), whole_number("pad_end", pad_end)
     if pad_beg > 0 or pad_end > 0:
         raise ValueError(f"pad_beg and pad_end can only crop: they must be <= 0, found {pad_beg} and {pad_end}")
     rows, columns = (length + pad_beg + pad_end for length in size)
     if min(rows, columns) < 1:
-        raise ValueError(
-            f"nothing is left of an input of {size[0]} x {size[1]} after pad_beg {pad_beg} and pad_end {pad_end}"
-        )
+        found = f"{size[0]} x {size[1]} ({name})"
+        raise ValueError(f"nothing is left of an input of {found} after pad_beg {pad_beg} and pad_end {pad_end}")
     return rows, columns
 
 
@@ -128,7 +135,6 @@ def is_blending(length: int, output_length: int) -> bool:
         A length is no whole number >= 1.
     """
     length, output_length = whole_number("length", length, 1), whole_number("output_length", output_length, 1)
-    allocate("output_length: the samples", (output_length,))
     first, second, fraction = _samples(length, output_length, "bilinear")
     return bool(np.any((fraction != 0) & (first != second)))
 
@@ -170,8 +176,9 @@ def interpolate(
     """
     values = real_array("values", values, (..., "height", "width"))
     size = _size("size", size)
-    samples, start = _plan(values.shape[-2:], size, pad_beg, pad_end, mode)
+    cropped = _cropped("values", values.shape[-2:], pad_beg, pad_end)
     out = output_array("out", out, (*values.shape[:-2], *size), apart_from={"values": values})
+    samples, start = _plan(cropped, size, pad_beg, _mode(mode))
     if samples is None:
         out[...] = values[(..., *start)]
         return out
@@ -213,8 +220,9 @@ def interpolate_adjoint(
     """
     gradient = real_array("gradient", gradient, (..., "rows", "columns"))
     size = _size("size", size)
-    samples, start = _plan(size, gradient.shape[-2:], pad_beg, pad_end, mode)
+    cropped = _cropped("size", size, pad_beg, pad_end)
     out = output_array("out", out, (*gradient.shape[:-2], *size), apart_from={"gradient": gradient})
+    samples, start = _plan(cropped, gradient.shape[-2:], pad_beg, _mode(mode))
     if samples is None:
         out[...] = 0
         out[(..., *start)] = gradient
@@ -230,11 +238,14 @@ def _planes(array):
     return array.reshape(-1, *array.shape[-2:])
 
 
-def _plan(size, output_size, pad_beg, pad_end, mode):
-    """The samples of both axes, or None and the region to copy where the sizes are equal."""
+def _mode(mode: Any) -> str:
     if not (isinstance(mode, str) and mode in MODES):
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, found {mode!r:.80}")
-    cropped = _cropped(size, pad_beg, pad_end)
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, found {repr(mode)[:80]}")
+    return mode
+
+
+def _plan(cropped, output_size, pad_beg, mode):
+    """The samples of both axes, or None and the region to copy where the sizes are equal."""
     if cropped == tuple(output_size):
         return None, tuple(slice(-pad_beg, -pad_beg + length) for length in cropped)
     samples = []
@@ -245,6 +256,18 @@ def _plan(size, output_size, pad_beg, pad_end, mode):
 
 def _samples(length, output_length, mode):
     """For every output position: the input samples before and after it, and the weight of the latter."""
+    try:
+        first, fraction = _positions(length, output_length)
+    except MemoryError as error:
+        raise ValueError(f"the size {output_length} (output_length) is more than fits into memory") from error
+    if mode == "nearest":
+        fraction = (fraction > 0.5).astype(np.float32)
+    # Rounding may put the last position a little beyond the last sample: it has no neighbour, and needs none.
+    return first, np.minimum(first + 1, length - 1), fraction
+
+
+def _positions(length, output_length):
+    """Of every output position in the input: the whole part and the fraction."""
     if max(length, output_length) <= _EXACT_LENGTH:
         ratio = np.float32(length - 1) / np.float32(output_length - 1) if output_length > 1 else np.float32(0)
         position = ratio * np.arange(output_length, dtype=np.float32)
@@ -254,10 +277,7 @@ def _samples(length, output_length, mode):
         steps = max(1, output_length - 1)
         first, rest = np.divmod(np.arange(output_length, dtype=np.int64) * (length - 1), steps)
         fraction = (rest / steps).astype(np.float32)
-    if mode == "nearest":
-        fraction = (fraction > 0.5).astype(np.float32)
-    # Rounding may put the last position a little beyond the last sample: it has no neighbour, and needs none.
-    return first, np.minimum(first + 1, length - 1), fraction
+    return first, fraction
 
 
 @jit

@@ -1,0 +1,345 @@
+"""The public functions that take arrays or numbers. Whoever adds one adds it here: `tests/test_hostile_input.py` runs
+through the list, and fails for a public name that is missing."""
+
+import numpy as np
+
+import rloss_caffe
+from helpers.hostile import Case
+from rloss_caffe import bilateralfilter as swig
+from rloss_caffe.numerics import confusion, interpolation
+
+_CHANNELS = (1, 2, 3, 4, 5, 8, 9, 21, 33, 70)  # more than 32 are filtered in groups
+
+
+def _size(rng):
+    """Rows and columns; now and then enough pixels for two bands of threads."""
+    return (130, 140) if rng.rand() < 0.1 else tuple(int(side) for side in rng.randint(2, 12, 2))
+
+
+def _image(rng, *leading_and_size):
+    return (rng.rand(*leading_and_size) * 200 - 90).astype(np.float32)
+
+
+def _values(rng, *shape):
+    return rng.rand(*shape).astype(np.float32)
+
+
+def _threads(rng):
+    return int(rng.randint(1, 4))
+
+
+def _bandwidths(rng):
+    return {"bi_xy_std": float(rng.uniform(2, 50)), "bi_rgb_std": float(rng.uniform(4, 50))}
+
+
+def _filter_arguments(rng):
+    size = _size(rng)
+    return {
+        "image": _image(rng, rng.randint(1, 5), *size),
+        "values": _values(rng, rng.choice(_CHANNELS), *size),
+        "roi": (rng.rand(*size) > 0.3).astype(np.float32),
+        **_bandwidths(rng),
+        "num_threads": _threads(rng),
+    }
+
+
+def _batch_arguments(rng):
+    size, batch = _size(rng), rng.randint(1, 4)
+    return {
+        "images": _image(rng, batch, rng.randint(1, 5), *size),
+        "values": _values(rng, batch, rng.choice(_CHANNELS), *size),
+        "roi": (rng.rand(batch, *size) > 0.3).astype(np.float32),
+        **_bandwidths(rng),
+        "num_threads": _threads(rng),
+    }
+
+
+def _lattice(features, num_threads=None, compatible=True):
+    lattice = rloss_caffe.PermutohedralLattice(features, num_threads, compatible)
+    return lattice.filter(np.linspace(0, 1, lattice.num_points, dtype=np.float32))
+
+
+def _lattice_arguments(rng):
+    return {
+        "features": (rng.randn(rng.randint(1, 8), *_size(rng)) * 3).astype(np.float32),
+        "num_threads": _threads(rng),
+        "compatible": bool(rng.randint(2)),
+    }
+
+
+def _lattice_filter(features, **arguments):
+    return rloss_caffe.PermutohedralLattice(features).filter(**arguments)
+
+
+def _lattice_filter_arguments(rng):
+    size = _size(rng)
+    return {
+        "features": (rng.randn(3, *size) * 3).astype(np.float32),
+        "values": _values(rng, rng.choice(_CHANNELS), *size),
+        "reverse": bool(rng.randint(2)),
+        "roi": _values(rng, *size),
+    }
+
+
+def _mean_field_arguments(rng):
+    size = _size(rng)
+    return {
+        "scores": rng.randn(rng.randint(2, 6), *size).astype(np.float32),
+        "image": _image(rng, 3, *size),
+        "max_iter": int(rng.randint(0, 4)),
+        "positional": ((3.0, 3.0),),
+        "bilateral": ((5.0, 30.0, 10.0), (1.0, 5.0, 20.0)),
+        "num_threads": _threads(rng),
+    }
+
+
+def _bad_kernels(*valid):
+    """Kernels of `len(valid)` numbers, spoiled."""
+    yield from (None, 3, "text", {}, [valid[:-1]], [(*valid, 1.0)], [None], ["text"], [3], [{}], np.zeros(4))
+    for position in range(len(valid)):
+        bad_numbers = (np.nan, np.inf, -np.inf, 1e39, 10**400, "3", None, True, 1j, [3.0], np.datetime64(3, "s"))
+        for bad in (*bad_numbers, *((0, -1) if position else ())):
+            yield [(*valid[:position], bad, *valid[position + 1 :])]
+
+
+def _interpolation_arguments(name, rng):
+    crop = -rng.randint(0, 3, 2)
+    size = [int(side) for side in rng.randint(1, 30, 2)]
+    output_size = [int(side) for side in rng.randint(1, 30, 2)]
+    source = tuple(side - int(crop.sum()) for side in size)
+    forward = name == "values"
+    shape = source if forward else output_size
+    return {
+        name: rng.randn(*rng.randint(1, 4, rng.randint(0, 3)), *shape).astype(np.float32),
+        "size": tuple(output_size) if forward else source,
+        "pad_beg": int(crop[0]),
+        "pad_end": int(crop[1]),
+        "mode": str(rng.choice(interpolation.MODES)),
+    }
+
+
+_BAD_SIZES = (
+    None,
+    3,
+    "ab",
+    (3,),
+    (3, 4, 5),
+    (0, 3),
+    (3, -1),
+    (2.0, 3),
+    ("2", 3),
+    (2**31, 10**6),
+    (2**62, 2**62),
+    10**9,
+)
+_BAD_PADS = (1, 2, -30, -40, -60, -(10**9), -(2**62))
+
+
+def _confusion(n_classes=4):
+    matrix = confusion.ConfusionMatrix(n_classes)
+    matrix.add(np.eye(n_classes, dtype=np.float32), np.arange(n_classes, dtype=np.float32))
+    return matrix.counts
+
+
+def _confusion_add(scores, labels, ignore_label):
+    matrix = confusion.ConfusionMatrix(5)
+    matrix.add(scores, labels, ignore_label)
+    return matrix.counts, matrix.has_seen_nan
+
+
+def _confusion_arguments(rng):
+    batch, size = rng.randint(1, 4), rng.randint(1, 40, 2)
+    labels = rng.choice([0, 1, 2, 3, 4, 255, -1], (batch, 1, *size)).astype(np.float32)
+    return {"scores": rng.randn(batch, 5, *size).astype(np.float32), "labels": labels, "ignore_label": (255, -1)}
+
+
+def _set_num_threads(num_threads):
+    try:
+        rloss_caffe.set_num_threads(num_threads)
+        return rloss_caffe.get_num_threads() if num_threads is not None else 0
+    finally:
+        rloss_caffe.set_num_threads(None)
+
+
+def _swig(image, values, out=None, **arguments):
+    out = np.empty(_count(values), np.float32) if out is None else out
+    swig.bilateralfilter(image, values, out, **arguments)
+    return out
+
+
+def _swig_batch(images, values, outs=None, **arguments):
+    outs = np.empty(_count(values), np.float32) if outs is None else outs
+    swig.bilateralfilter_batch(images, values, outs, **arguments)
+    return outs
+
+
+def _count(values):
+    try:
+        return np.size(values)
+    except ValueError:  # a ragged list
+        return 1
+
+
+def _swig_arguments(rng):
+    height, width = _size(rng)
+    return {
+        "image": _image(rng, 3 * height * width),
+        "values": _values(rng, rng.randint(1, 5) * height * width),
+        "H": height,
+        "W": width,
+        "sigma_rgb": float(rng.uniform(4, 50)),
+        "sigma_xy": float(rng.uniform(2, 50)),
+    }
+
+
+def _swig_batch_arguments(rng):
+    (height, width), batch, channels = _size(rng), int(rng.randint(1, 4)), int(rng.randint(1, 5))
+    return {
+        "images": _image(rng, batch, 3, height, width),
+        "values": _values(rng, batch * channels * height * width),
+        "N": batch,
+        "K": channels,
+        "H": height,
+        "W": width,
+        "sigma_rgb": float(rng.uniform(4, 50)),
+        "sigma_xy": float(rng.uniform(2, 50)),
+    }
+
+
+# By module and name below rloss_caffe.
+CASES = {
+    "filtering.features.bilateral_features": Case(
+        rloss_caffe.bilateral_features,
+        lambda rng: {"image": _image(rng, rng.randint(1, 5), *_size(rng)), **_bandwidths(rng)},
+        positive=("bi_xy_std", "bi_rgb_std"),
+    ),
+    "filtering.features.positional_features": Case(
+        rloss_caffe.positional_features,
+        lambda rng: {"height": int(rng.randint(1, 9)), "width": int(rng.randint(1, 9)), "pos_xy_std": 3.5},
+        positive=("pos_xy_std",),
+        refused={"height": (0, -1), "width": (0, -1)},
+    ),
+    "filtering.bilateral.bilateral_filter": Case(
+        rloss_caffe.bilateral_filter,
+        _filter_arguments,
+        out="out",
+        may_be_none=("roi", "num_threads"),
+        may_be_empty=("values",),
+        skipped_outside=("values",),
+        positive=("bi_xy_std", "bi_rgb_std"),
+        refused={"num_threads": (0, -1)},
+    ),
+    "filtering.bilateral.bilateral_filter_batch": Case(
+        rloss_caffe.bilateral_filter_batch,
+        _batch_arguments,
+        out="out",
+        may_be_none=("roi", "num_threads"),
+        may_be_empty=("values",),
+        skipped_outside=("values",),
+        positive=("bi_xy_std", "bi_rgb_std"),
+        refused={"num_threads": (0, -1)},
+    ),
+    "filtering.lattice.PermutohedralLattice": Case(
+        _lattice, _lattice_arguments, may_be_none=("num_threads",), refused={"num_threads": (0, -1)}
+    ),
+    "filtering.lattice.PermutohedralLattice.filter": Case(
+        _lattice_filter,
+        _lattice_filter_arguments,
+        out="out",
+        may_be_none=("roi",),
+        may_be_empty=("values",),
+        skipped_outside=("values",),
+    ),
+    "filtering.mean_field.mean_field": Case(
+        rloss_caffe.mean_field,
+        _mean_field_arguments,
+        may_be_none=("num_threads",),
+        not_huge=("max_iter",),
+        refused={
+            "num_threads": (0, -1),
+            "max_iter": (-1,),
+            "positional": list(_bad_kernels(3.0, 3.0)),
+            "bilateral": list(_bad_kernels(5.0, 30.0, 10.0)),
+        },
+    ),
+    "numerics.interpolation.interpolate": Case(
+        interpolation.interpolate,
+        lambda rng: _interpolation_arguments("values", rng),
+        out="out",
+        may_be_infinite=("values",),
+        any_leading=("values",),
+        refused={"size": _BAD_SIZES, "pad_beg": _BAD_PADS, "pad_end": _BAD_PADS},
+    ),
+    "numerics.interpolation.interpolate_adjoint": Case(
+        interpolation.interpolate_adjoint,
+        lambda rng: _interpolation_arguments("gradient", rng),
+        out="out",
+        may_be_infinite=("gradient",),
+        any_leading=("gradient",),
+        refused={"size": _BAD_SIZES, "pad_beg": _BAD_PADS, "pad_end": _BAD_PADS},
+    ),
+    "numerics.interpolation.interpolated_size": Case(
+        interpolation.interpolated_size,
+        lambda rng: {
+            "size": (int(rng.randint(3, 90)), 41),
+            **({"height": 9, "width": 8} if rng.rand() < 0.5 else {"zoom_factor": 8}),
+            "pad_beg": 0,
+            "pad_end": -1,
+        },
+        refused={"size": (None, 3, (3,), (0, 3), (2.0, 3), "ab"), "pad_beg": _BAD_PADS[:2]},
+    ),
+    "numerics.interpolation.is_blending": Case(
+        interpolation.is_blending, lambda rng: {"length": int(rng.randint(2, 900)), "output_length": 41}
+    ),
+    "numerics.confusion.ConfusionMatrix": Case(
+        _confusion, lambda rng: {"n_classes": int(rng.randint(1, 9))}, refused={"n_classes": (0, -1)}
+    ),
+    "numerics.confusion.ConfusionMatrix.add": Case(
+        _confusion_add,
+        _confusion_arguments,
+        may_be_infinite=("scores",),
+        any_shape=("labels",),
+        refused={
+            "ignore_label": (None, 1.5, "255", [None], ["a"], [1.5], [np.nan], [2**70], [True], {"a": 1}, [[255]])
+        },
+    ),
+    "numerics.threads.set_num_threads": Case(
+        _set_num_threads, lambda rng: {"num_threads": 2}, may_be_none=("num_threads",), refused={"num_threads": (0, -1)}
+    ),
+    "bilateralfilter.bilateralfilter": Case(
+        _swig,
+        _swig_arguments,
+        out="out",
+        positive=("sigma_rgb", "sigma_xy"),
+        any_shape=("image", "values", "out"),
+        refused={"H": (0, -1), "W": (0, -1)},
+    ),
+    "bilateralfilter.bilateralfilter_batch": Case(
+        _swig_batch,
+        _swig_batch_arguments,
+        out="outs",
+        positive=("sigma_rgb", "sigma_xy"),
+        any_shape=("images", "values", "outs"),
+        refused={"N": (0, -1), "K": (0, -1), "H": (0, -1), "W": (0, -1)},
+    ),
+}
+
+# Names, or modules, that are not in the list, and why.
+NOT_CALLED = {
+    "numerics.arrays": "the checks themselves: tests/numerics/test_arrays.py",
+    "numerics.compiling": "takes functions",
+    "numerics.parameters": "declarations, which the package's own modules make",
+    "numerics.products": "loops of the losses over arrays that were checked",
+    "numerics.threads.bounds": "splits ranges for the package's own loops",
+    "numerics.threads.for_each_image": "takes a function",
+    "numerics.threads.get_num_threads": "takes no argument",
+    "numerics.threads.resolve_num_threads": "what every num_threads goes through, in the other cases",
+    "numerics.threads.run": "takes a function",
+    "numerics.confusion.UnexpectedLabelError": "an exception",
+}
+
+
+def is_listed(name):
+    """Whether a public name is called in the list, or is excused, alone or with its module."""
+    parts = name.split(".")
+    return name in CASES or any(".".join(parts[:count]) in NOT_CALLED for count in range(1, len(parts) + 1))
