@@ -10,7 +10,8 @@ from rloss_caffe.nets.convert import convert_file, convert_text, read_net
 from rloss_caffe.nets.loading import get_solver, load_net, make_solver, read_solver, snapshot_prefix
 from rloss_caffe.nets.net_file import COPY_PREFIX
 from rloss_caffe.nets.prototxt import DialectError
-from rloss_caffe.nets.weights import check_solverstate, load_weights
+from rloss_caffe.nets.snapshots import check_snapshot, check_solverstate, is_whole
+from rloss_caffe.nets.weights import load_weights
 
 Net = load_net  # the public name, that of Caffe's own
 
@@ -18,10 +19,12 @@ __all__ = [
     "COPY_PREFIX",
     "DialectError",
     "Net",
+    "check_snapshot",
     "check_solverstate",
     "convert_file",
     "convert_text",
     "get_solver",
+    "is_whole",
     "load_net",
     "load_weights",
     "make_solver",

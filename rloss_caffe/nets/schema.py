@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-__all__ = ["FIRST_NUMBER", "LAYERS", "OLD_TYPES", "fork_fields", "fork_messages", "weights_message"]
+__all__ = ["FIRST_NUMBER", "LAYERS", "OLD_TYPES", "fork_fields", "fork_messages", "stored_messages"]
 
 # The fork's type, which is also our layer's name: the messages whose fields become its param_str.
 LAYERS = {
@@ -47,6 +47,7 @@ _TYPES = {
     "long": _Field.TYPE_INT64,
     "float": _Field.TYPE_FLOAT,
     "bool": _Field.TYPE_BOOL,
+    "double": _Field.TYPE_DOUBLE,
     "string": _Field.TYPE_STRING,
 }
 
@@ -96,8 +97,28 @@ _NEW_FIELDS = {
     "TransformationParameter": {"scale_factors": ["float"], "crop_width": "int", "crop_height": "int"},
     "BatchNormParameter": {"update_global_stats": "bool"},
 }
-# At and above this number the fork's layers have other parameters than stock Caffe's.
-_FIRST_COLLISION = 143
+# What binary files hold, by number, as in every version of Caffe.
+_STORED = {
+    "BlobShape": {"dim": (1, ["long"])},
+    "BlobProto": {
+        **{name: (number, "int") for number, name in enumerate(("num", "channels", "height", "width"), 1)},
+        "data": (5, ["float"]),
+        "diff": (6, ["float"]),
+        "shape": (7, "BlobShape"),
+        "double_data": (8, ["double"]),
+        "double_diff": (9, ["double"]),
+    },
+    "ParamSpec": {"name": (1, "string")},
+    "LayerParameter": {"name": (1, "string"), "param": (6, ["ParamSpec"]), "blobs": (7, ["BlobProto"])},
+    "V1LayerParameter": {"name": (4, "string"), "blobs": (6, ["BlobProto"]), "param": (1001, ["string"])},
+    "NetParameter": {"name": (1, "string"), "layers": (2, ["V1LayerParameter"]), "layer": (100, ["LayerParameter"])},
+    "SolverState": {
+        "iter": (1, "int"),
+        "learned_net": (2, "string"),
+        "history": (3, ["BlobProto"]),
+        "current_step": (4, "int"),
+    },
+}
 
 
 def fork_fields(message):
@@ -153,14 +174,20 @@ def _add_old_types(message):
 
 
 @lru_cache(maxsize=None)
-def weights_message():
-    """The class of a NetParameter without the layer parameters whose numbers collide, for binary files of the fork."""
-    file, messages = _installed_schema()
-    layer = messages["LayerParameter"]
-    kept = [field for field in layer.field if field.number < _FIRST_COLLISION]
-    del layer.field[:]
-    layer.field.extend(kept)
-    return _classes(file, "NetParameter")["NetParameter"]
+def stored_messages():
+    """The message classes of what is in binary files of any Caffe: NetParameter, SolverState.
+
+    They have the fields that matter for weights, at the numbers that all versions use, and nothing else: a fork's own
+    fields, which newer versions of Caffe take for something else, are passed over. Caffe is not needed.
+    """
+    file = descriptor_pb2.FileDescriptorProto(name="rloss_caffe/stored.proto", package="rloss_caffe")
+    for name, fields in _STORED.items():
+        message = file.message_type.add(name=name)
+        for field_name, (number, kind) in fields.items():
+            _add_field(message, field_name, number, kind, ".rloss_caffe.")
+            if kind in (["float"], ["double"], ["long"]):
+                message.field[-1].options.packed = True
+    return _classes(file, "NetParameter", "SolverState")
 
 
 def _installed_schema():
@@ -189,17 +216,20 @@ def _add_fields(message, fields, package):
     known = {field.name for field in message.field}
     first = max([FIRST_NUMBER - 1, *(field.number for field in message.field)]) + 1
     for number, (name, kind) in enumerate(fields.items(), first):
-        if name in known:
-            continue
-        field = message.field.add(name=name, number=number, label=_Field.LABEL_OPTIONAL)
-        if isinstance(kind, list):
-            field.label, kind = _Field.LABEL_REPEATED, kind[0]
-        if isinstance(kind, tuple):
-            enum = message.enum_type.add(name=name.title().replace("_", "") + "Choice")
-            for value, choice in enumerate(kind):
-                enum.value.add(name=choice, number=value)
-            field.type, field.type_name = _Field.TYPE_ENUM, f"{package}{message.name}.{enum.name}"
-        elif kind in _TYPES:
-            field.type = _TYPES[kind]
-        else:
-            field.type, field.type_name = _Field.TYPE_MESSAGE, package + kind
+        if name not in known:
+            _add_field(message, name, number, kind, package)
+
+
+def _add_field(message, name, number, kind, package):
+    field = message.field.add(name=name, number=number, label=_Field.LABEL_OPTIONAL)
+    if isinstance(kind, list):
+        field.label, kind = _Field.LABEL_REPEATED, kind[0]
+    if isinstance(kind, tuple):
+        enum = message.enum_type.add(name=name.title().replace("_", "") + "Choice")
+        for value, choice in enumerate(kind):
+            enum.value.add(name=choice, number=value)
+        field.type, field.type_name = _Field.TYPE_ENUM, f"{package}{message.name}.{enum.name}"
+    elif kind in _TYPES:
+        field.type = _TYPES[kind]
+    else:
+        field.type, field.type_name = _Field.TYPE_MESSAGE, package + kind
