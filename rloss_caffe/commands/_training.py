@@ -82,7 +82,7 @@ def make_solver(job, snapshots, device=None):
         with _data_from(done):
             solver = nets.make_solver(parameters, job.solver_path)
         _log.info(f"Resuming from {job.state}")
-        nets.check_solverstate(job.state, solver.net)
+        nets.check_solverstate(job.state, solver, _log.warning)
         solver.restore(job.state)
         return solver
     solver = nets.make_solver(parameters, job.solver_path)
