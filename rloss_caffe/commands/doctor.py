@@ -1,25 +1,39 @@
 """``rloss-caffe doctor``: what will and will not work here, and how to mend it."""
 
+import importlib
 import os
 import platform
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+from rloss_caffe.installation import add_extra, pip_install
 from rloss_caffe.version import __version__
 
 __all__ = ["add_arguments", "run"]
 
 EXAMPLE = "rloss-caffe doctor"
+ROOMS_WITH_KERNELS = ("numerics", "filtering", "losses")
+PACKAGE = Path(__file__).resolve().parents[1]
 
-# Runs in a process of its own: an unknown layer type or a broken build ends the process, not just the net.
-PROBE = """
-import sys, tempfile
-import caffe
-if "Python" not in caffe.layer_type_list():
-    sys.exit("no Python layers")
-text = '''
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: the state is ok, warn (something optional is missing) or FAIL (the layers cannot run)."""
+
+    state: str
+    name: str
+    text: str
+
+
+# The probes run in processes of their own: an unknown layer type or a broken build ends the process, not just the net.
+
+LOSS_NET = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } } }
 layer { name: "score" type: "Input" top: "score" input_param { shape { dim: 1 dim: 2 dim: 9 dim: 9 } } }
 layer { name: "scale" type: "Scale" bottom: "score" top: "scale" }
@@ -27,11 +41,14 @@ layer { name: "prob" type: "Softmax" bottom: "scale" top: "prob" }
 layer { name: "loss" type: "Python" bottom: "data" bottom: "prob" top: "loss" loss_weight: 1
   propagate_down: false propagate_down: true
   python_param { module: "rloss_caffe.layers" layer: "DenseCRFLoss" } }
-'''
-with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-    file.write(text)
-    file.flush()
-    net = caffe.Net(file.name, caffe.TRAIN)
+"""
+
+LOSS_PROBE = """
+import sys
+import caffe
+if "Python" not in caffe.layer_type_list():
+    sys.exit("no Python layers")
+net = caffe.Net(sys.argv[1], caffe.TRAIN)
 net.blobs["data"].data[...] = 50
 net.blobs["score"].data[...] = 1
 net.forward()
@@ -40,7 +57,41 @@ assert net.blobs["loss"].data.item() < 0 and net.blobs["prob"].diff.any()
 print("runs")
 """
 
+IMAGE_NET = """
+layer { name: "data" type: "Python" top: "data" top: "label" python_param { module: "rloss_caffe.layers"
+  layer: "ImageSegData" param_str: "{source: list.txt, root_folder: ./, label_type: PIXEL, crop_size: 8}" } }
+"""
+
+IMAGE_PROBE = """
+import sys
+import cv2, numpy, caffe
+from PIL import Image
+Image.fromarray(numpy.full((8, 8, 3), 7, numpy.uint8)).save("image.png")
+Image.fromarray(numpy.full((8, 8), 1, numpy.uint8)).save("label.png")
+net = caffe.Net(sys.argv[1], caffe.TEST)
+net.forward()
+assert (net.blobs["data"].data == 7).all() and (net.blobs["label"].data == 1).all()
+print("runs")
+"""
+
+# A layer that tells which Python a caffe program has inside
+TELLER = """
+import sys, caffe
+class Teller(caffe.Layer):
+    def setup(self, bottom, top):
+        print("\\ninside: Python", sys.version.split()[0], flush=True)
+    def reshape(self, bottom, top):
+        top[0].reshape(1)
+    def forward(self, bottom, top):
+        pass
+    def backward(self, top, propagate_down, bottom):
+        pass
+"""
+TELLER_NET = 'layer { name: "teller" type: "Python" top: "t" python_param { module: "teller" layer: "Teller" } }'
+
 GPU_PROBE = "import caffe; caffe.set_mode_gpu(); caffe.set_device(0); print('GPU')"
+NO_CAFFE = "No module named '?caffe'?$"
+VERSION_PROBE = "import {0}; print(getattr({0}, '__version__', 'of unknown version')); print({0}.__file__)"
 
 
 def add_arguments(parser):
@@ -49,40 +100,77 @@ def add_arguments(parser):
 
 def run(arguments):
     """Print one line a check; 0 if the DenseCRFLoss layer runs here, else 1."""
-    findings = [
-        ("ok", "rloss_caffe", f"{__version__}, {Path(__file__).resolve().parent.parent}"),
-        ("ok", "Python", f"{platform.python_version()}, {sys.executable}"),
-        _version("numpy"),
-        _numba(),
-        _threads(),
-        _protobuf(),
-        _version("yaml"),
-        _cache(),
-        *_caffe(),
-    ]
-    for state, name, text in findings:
-        print(f"{state:5} {name:15} {text}")
-    broken = [name for state, name, _ in findings if state == "FAIL"]
+    findings = []
+    for finding in _findings():
+        print(f"{finding.state:5} {finding.name:15} {finding.text}", flush=True)
+        findings.append(finding)
+    state = {finding.name: finding.state for finding in findings}
+    broken = [finding.name for finding in findings if finding.state == "FAIL"]
     print()
     if broken:
         print(f"The DenseCRFLoss layer cannot run here: see {', '.join(broken)}.")
         return 1
     print("The DenseCRFLoss layer runs here.")
+    if state["ImageSegData"] != "ok":
+        print("ImageSegData, which reads images, does not run here: see the lines with warn.")
     return 0
 
 
-def _version(module):
+def _findings():
+    yield Finding("ok", "rloss_caffe", f"{__version__}, {PACKAGE}")
+    yield Finding("ok", "Python", f"{platform.python_version()}, {sys.executable}")
+    yield _command()
+    caffe = _python("import caffe; print(getattr(caffe, '__version__', 'of unknown version')); print(caffe.__file__)")
+    yield _numpy(caffe)
+    yield _version("numba", "its threading layer is not used, kernels run on the package's own threads")
+    yield _threads()
+    yield _protobuf(caffe)
+    yield _version("yaml")
+    yield _kernel_cache()
+    if caffe.returncode:
+        yield _broken_caffe(caffe)
+    else:
+        yield Finding("ok", "caffe", ", ".join(caffe.stdout.split("\n")[-2:]))
+        yield _gpu()
+        yield _python_layers()
+    images = [_optional(name, "images", "ImageSegData needs it", caffe) for name in ("cv2", "PIL")]
+    yield from images
+    yield _image_layer(images, caffe)
+    yield _optional("matplotlib", "pictures", "pictures need it", caffe)
+    yield _optional("skimage", "pictures", "the quickstart's photographs come with it", caffe)
+    program = os.environ.get("CAFFE_BIN") or shutil.which("caffe")
+    if program:
+        yield _program(program)
+
+
+def _command():
+    """Which rloss-caffe a shell finds: it may be another Python's."""
+    found = shutil.which("rloss-caffe")
+    here = Path(sys.executable).with_name("rloss-caffe")
+    if found and Path(found).resolve() == here.resolve():
+        return Finding("ok", "rloss-caffe", found)
+    instead = str(here) if here.exists() else f"{sys.executable} -m rloss_caffe"
+    if found:
+        return Finding("warn", "rloss-caffe", f"{found} is another Python's; this one's is {instead}")
+    return Finding("warn", "rloss-caffe", f"not on PATH; the command is {instead}")
+
+
+def _version(module, remark=""):
     try:
-        return "ok", module, __import__(module).__version__
+        found = importlib.import_module(module)
+        return Finding("ok", module, "; ".join(filter(None, [found.__version__, remark])))
     except Exception as error:  # whatever a broken installation raises is the finding
-        return "FAIL", module, f"cannot be imported: {error}; pip install --force-reinstall rloss_caffe mends it"
+        name = {"yaml": "pyyaml"}.get(module, module)
+        mend = pip_install("--force-reinstall", "--no-deps", name)
+        return Finding("FAIL", module, f"cannot be imported: {error}; this brings it: {mend}")
 
 
-def _numba():
-    state, name, text = _version("numba")
-    if state == "ok":
-        text += "; its threading layer is not used, kernels run on the package's own threads"
-    return state, name, text
+def _numpy(caffe):
+    finding = _version("numpy")
+    if finding.state == "ok" and int(finding.text.split(".")[0]) >= 2 and _says(caffe, r"NumPy 1\.|_ARRAY_API|multiarray"):
+        mend = pip_install("numpy<2")
+        return Finding("FAIL", "numpy", f"{finding.text}, and this Caffe was built for numpy 1; this mends it: {mend}")
+    return finding
 
 
 def _threads():
@@ -90,71 +178,168 @@ def _threads():
         from rloss_caffe.numerics.threads import get_num_threads
 
         source = "RLOSS_NUM_THREADS" if os.environ.get("RLOSS_NUM_THREADS") else "the CPUs of this process"
-        return "ok", "threads", f"{get_num_threads()}, from {source}"
+        return Finding("ok", "threads", f"{get_num_threads()}, from {source}")
     except ValueError as error:
-        return "FAIL", "threads", str(error)
+        return Finding("FAIL", "threads", str(error))
 
 
-def _protobuf():
+def _protobuf(caffe):
     try:
         from google.protobuf import __version__ as version
         from google.protobuf.internal import api_implementation
     except Exception as error:  # as in _version
-        return "FAIL", "protobuf", f"cannot be imported: {error}; pip install protobuf mends it"
+        mend = pip_install("--force-reinstall", "protobuf>=3.12,<3.21")
+        return Finding("FAIL", "protobuf", f"cannot be imported: {error}; this brings it: {mend}")
     kind = api_implementation.Type()
+    if not version.startswith("3.") and _says(caffe, r"Descriptors cannot|caffe\.proto|descriptor pool"):
+        mend = pip_install("protobuf<3.21")
+        return Finding("FAIL", "protobuf", f"{version}, and this Caffe is older than protobuf 4; this mends it: {mend}")
     if kind == "python":
-        return "warn", "protobuf", f"{version}, pure Python: right but slow to read large nets"
-    return "ok", "protobuf", f"{version}, implementation {kind}"
+        return Finding("warn", "protobuf", f"{version}, pure Python: right but slow to read large nets")
+    return Finding("ok", "protobuf", f"{version}, implementation {kind}")
 
 
-def _cache():
-    """Where Numba keeps compiled kernels: its own order of places."""
-    import rloss_caffe
-
-    places = [
-        os.environ.get("NUMBA_CACHE_DIR"),
-        Path(rloss_caffe.__file__).parent / "filtering" / "__pycache__",
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "numba",
-    ]
-    for place in filter(None, places):
-        try:
-            Path(place).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=place):
-                return "ok", "kernel cache", str(place)
-        except OSError:
-            continue
-    return "warn", "kernel cache", "no folder is writable, kernels compile at every start; set NUMBA_CACHE_DIR to one"
+def _kernel_cache():
+    """Where Numba keeps the compiled kernels, by its own word."""
+    try:
+        folders = sorted({folder for room in ROOMS_WITH_KERNELS for folder in _cache_folders(room)})
+    except Exception as error:  # as in _version: numba may be what is broken
+        return Finding("FAIL", "kernel cache", f"the kernels cannot be loaded: {error}")
+    if not folders:
+        text = "no folder is writable, kernels compile at every start; set NUMBA_CACHE_DIR to one"
+        return Finding("warn", "kernel cache", text)
+    count = sum(len(list(Path(folder).glob("*.nbc"))) for folder in folders)
+    parent = os.path.commonpath(folders)
+    inside = [os.path.relpath(folder, parent) for folder in folders]
+    place = f"{parent}{os.sep}{{{','.join(inside)}}}" if len(folders) > 1 else parent
+    return Finding("ok", "kernel cache", f"{place}, {count} compiled kernels")
 
 
-def _caffe():
-    code, output, error = _python("import caffe; print(caffe.__file__)")
-    if code:
-        reason = error.splitlines()[-1] if error else f"status {code}"
-        yield "FAIL", "caffe", f"'import caffe' fails: {reason}; {_caffe_remedy()}"
-        return
-    yield "ok", "caffe", output
-    code, _, error = _python(GPU_PROBE)
-    if code:
-        yield "warn", "GPU", "none: this Caffe is CPU-only or finds no device; use solver_mode: CPU"
-    else:
-        yield "ok", "GPU", "yes"
-    code, output, error = _python(PROBE)
-    if code == 0 and output.endswith("runs"):
-        yield "ok", "Python layers", "DenseCRFLoss went forward and backward in a net"
-    elif "no Python layers" in error:
-        yield "FAIL", "Python layers", "not compiled in; build Caffe with WITH_PYTHON_LAYER := 1"
-    else:
-        reason = error.splitlines()[-1] if error else f"the process ended with status {code}"
-        yield "FAIL", "Python layers", reason
+def _cache_folders(room):
+    """The folders of all kernels of a room; none for a kernel without a cache."""
+    from numba.core.dispatcher import Dispatcher
+
+    for path in (PACKAGE / room).glob("*.py"):
+        module = importlib.import_module(f"rloss_caffe.{room}.{path.stem}".replace(".__init__", ""))
+        for value in vars(module).values():
+            if isinstance(value, Dispatcher) and value.stats.cache_path:
+                yield value.stats.cache_path
+
+
+def _broken_caffe(caffe):
+    text = f"{sys.executable} fails at 'import caffe': {_reason(caffe)}"
+    files = re.findall('File "(.*?)", line', caffe.stderr)
+    if len(files) > 1:  # the last one tells whose fault it is: Caffe's, or that of something it imports
+        text += f" (in {files[-1]})"
+    if _says(caffe, NO_CAFFE):
+        text += "; " + _caffe_remedy()
+    return Finding("FAIL", "caffe", text)
 
 
 def _caffe_remedy():
     if sys.version_info[:2] < (3, 10) and sys.platform == "linux" and platform.machine() == "x86_64":
-        return "pip install 'rloss_caffe[caffe]' brings one, or put your own build's python folder on PYTHONPATH"
-    return "a wheel exists for Python 3.6 to 3.9 on Linux x86-64 only; else put your own build on PYTHONPATH"
+        return f"put your own build's python folder on PYTHONPATH, or take the wheel: {add_extra('caffe')}"
+    return "put your own build's python folder on PYTHONPATH; a wheel exists for Python 3.6 to 3.9 on Linux x86-64 only"
 
 
-def _python(code):
-    environment = dict(os.environ, GLOG_minloglevel="2")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    return done.returncode, done.stdout.strip(), done.stderr.strip()
+def _gpu():
+    if _python(GPU_PROBE).returncode:
+        return Finding("warn", "GPU", "none: this Caffe is CPU-only or finds no device; use solver_mode: CPU")
+    return Finding("ok", "GPU", "yes")
+
+
+def _python_layers():
+    done = _python(LOSS_PROBE, LOSS_NET)
+    if done.stdout.endswith("runs"):
+        return Finding("ok", "Python layers", "DenseCRFLoss went forward and backward in a net")
+    if "no Python layers" in done.stderr:
+        return Finding("FAIL", "Python layers", "not compiled in; build Caffe with WITH_PYTHON_LAYER := 1")
+    return Finding("FAIL", "Python layers", _reason(done))
+
+
+def _optional(module, extra, purpose, caffe):
+    """A module of an extra: its version and place, or how to get it, without harm to a Caffe that works."""
+    done = _python(VERSION_PROBE.format(module))
+    name = {"PIL": "Pillow", "skimage": "scikit-image"}.get(module, module)
+    if done.returncode:
+        broken = caffe.returncode and not _says(caffe, NO_CAFFE)
+        mend = "mend caffe first, then run this again" if broken else f"this brings it: {add_extra(extra)}"
+        return Finding("warn", name, f"cannot be imported: {_reason(done)}; {purpose}; {mend}")
+    return Finding("ok", name, ", ".join(done.stdout.split("\n")[-2:]))
+
+
+def _image_layer(images, caffe):
+    missing = [finding.name for finding in images if finding.state != "ok"] + ["caffe"] * bool(caffe.returncode)
+    if missing:
+        return Finding("warn", "ImageSegData", f"does not run without {' and '.join(missing)}")
+    done = _python(IMAGE_PROBE, IMAGE_NET)
+    if done.stdout.endswith("runs"):
+        return Finding("ok", "ImageSegData", "read an image and its label map in a net")
+    return Finding("warn", "ImageSegData", f"does not run: {_reason(done)}")
+
+
+def _program(program):
+    """A caffe program has a Python of its own inside, which finds this package and numba by PYTHONPATH only."""
+    path = _program_path()
+    told = _caffe_time(program, TELLER_NET, path)
+    inside = re.search("inside: (Python [0-9.]+)", told.stdout)
+    if not inside:
+        return Finding("warn", "caffe program", f"{program} does not run Python layers: {_reason(told)}")
+    setting = f"PYTHONPATH={shlex.quote(os.pathsep.join(path))}"
+    done = _caffe_time(program, LOSS_NET, path)
+    if done.returncode:
+        why = f"does not run DenseCRFLoss, even with {setting}: {_reason(done)}"
+        return Finding("warn", "caffe program", f"{program}, {inside.group(1)} inside, {why}")
+    return Finding("ok", "caffe program", f"{program}, {inside.group(1)} inside, runs DenseCRFLoss with {setting}")
+
+
+def _program_path():
+    """The folders with this package and with what it imports, as far as they are this environment's own."""
+    folders = [str(PACKAGE.parent)]
+    for name in ("numba", "numpy", "yaml", "google.protobuf", "cv2", "PIL"):
+        spec = importlib.util.find_spec(name)
+        if spec and spec.origin:
+            folder = str(Path(spec.origin).resolve().parents[name.count(".") + 1])
+            if sys.prefix == sys.base_prefix or Path(sys.prefix).resolve() in Path(folder).parents:
+                folders.append(folder)
+    return list(dict.fromkeys(folders))
+
+
+def _caffe_time(program, net, path):
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "teller.py").write_text(TELLER)
+        Path(folder, "net.prototxt").write_text(net)
+        paths = [folder, *path, os.environ.get("PYTHONPATH", "")]
+        command = [os.path.abspath(program) if os.sep in program else program, "time", "-model", "net.prototxt"]
+        return _process([*command, "-iterations", "1"], folder, PYTHONPATH=os.pathsep.join(filter(None, paths)))
+
+
+def _python(code, net=""):
+    """Run code in this Python, in a folder of its own, with the path of the net as argument."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "net.prototxt").write_text(net)
+        Path(folder, "list.txt").write_text("image.png label.png\n")
+        paths = [str(PACKAGE.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        paths = [os.path.abspath(path) for path in paths if path]
+        return _process([sys.executable, "-c", code, "net.prototxt"], folder, PYTHONPATH=os.pathsep.join(paths))
+
+
+def _process(command, folder, **environment):
+    environment = dict(os.environ, GLOG_minloglevel="2", **environment)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=300)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 1, "", str(error))
+    done.stdout, done.stderr = done.stdout.strip(), done.stderr.strip()
+    return done
+
+
+def _says(done, pattern):
+    return done.returncode and re.search(pattern, done.stderr, re.MULTILINE)
+
+
+def _reason(done):
+    """The last line of what a process complained of: the exception's, or glog's fatal one."""
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    fatal = [line for line in lines if re.match(r"F\d{4} ", line)]
+    return (fatal or lines or [f"the process ended with status {done.returncode}"])[-1].strip()
