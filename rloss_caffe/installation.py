@@ -1,4 +1,4 @@
-"""How this package was installed, and the command that adds what is missing. It is on no index, so that takes a path."""
+"""How this package was installed, and the command that adds what is missing: it is on no index, but has a path."""
 
 import importlib.metadata
 import importlib.util
@@ -11,28 +11,31 @@ from urllib.parse import unquote, urlparse
 
 __all__ = ["add_extra", "pip_install"]
 
+PACKAGE = Path(__file__).resolve().parent
+
 
 def add_extra(extra: str) -> str:
     """The command that adds an extra of setup.py (``images``, ``pictures``, ``caffe``) to this very Python.
 
     It names the checkout that the package is imported from, or else what it was installed from, or else the extra's
-    requirements. The numpy and protobuf of a Caffe that is there are kept.
+    requirements. The numpy and protobuf of a Caffe that is there are kept: pip would put numpy 2 over numpy 1 for a
+    new OpenCV, say.
     """
-    checkout = Path(__file__).resolve().parents[1]
-    if (checkout / "setup.py").is_file():
-        return pip_install("-e", f"{checkout}[{extra}]", *kept(extra))
-    source = installed_from()
+    kept = [] if extra == "caffe" else _kept()
+    if (PACKAGE.parent / "setup.py").is_file():
+        return pip_install("-e", f"{PACKAGE.parent}[{extra}]", *kept)
+    source = _source()
     if source:
-        return pip_install(f"{source}[{extra}]", *kept(extra))
-    return pip_install(*requirements(extra), *kept(extra))
+        return pip_install(f"{source}[{extra}]", *kept)
+    return pip_install(*_requirements(extra), *kept)
 
 
 def pip_install(*arguments: str) -> str:
     """A command line of this Python's pip, quoted for a shell."""
-    return shlex.join([sys.executable or "python3", "-m", "pip", "install", *arguments])
+    return " ".join(map(shlex.quote, [sys.executable or "python3", "-m", "pip", "install", *arguments]))
 
 
-def installed_from():
+def _source():
     """The folder or file that pip installed the package from, None if it is gone or unknown."""
     try:
         text = importlib.metadata.distribution("rloss_caffe").read_text("direct_url.json")
@@ -43,21 +46,20 @@ def installed_from():
     return path if url.scheme == "file" and path.exists() else None
 
 
-def requirements(extra):
+def _requirements(extra):
     """What an extra asks for, from the installed package's metadata."""
     try:
         lines = importlib.metadata.requires("rloss_caffe") or []
     except importlib.metadata.PackageNotFoundError:
-        lines = []
+        return []
     found = [line.partition(";") for line in lines]
-    return [
-        re.sub(r"[\s()]", "", name) for name, _, marker in found if re.search(rf"extra\s*==\s*['\"]{extra}['\"]", marker)
-    ]
+    of_extra = re.compile(rf"extra\s*==\s*['\"]{re.escape(extra)}['\"]")
+    return [re.sub(r"[\s()]", "", name) for name, _, marker in found if of_extra.search(marker)]
 
 
-def kept(extra):
-    """Pins for what a Caffe in this Python needs: pip would replace numpy 1 by numpy 2 for a new OpenCV, say."""
-    if extra == "caffe" or importlib.util.find_spec("caffe") is None:
+def _kept():
+    """Pins for what the Caffe of this Python needs, empty without one."""
+    if importlib.util.find_spec("caffe") is None:
         return []
     pins = []
     for name in ("numpy", "protobuf"):

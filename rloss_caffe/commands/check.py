@@ -21,6 +21,7 @@ from rloss_caffe.data.progress import in_threads
 from rloss_caffe.data.reading import read_image, read_label
 from rloss_caffe.datasets.checking import check_entries, read_names, report
 from rloss_caffe.datasets.voc import CLASSES, IGNORE, class_name, palette
+from rloss_caffe.installation import add_extra
 from rloss_caffe.pictures.overlays import draw_mask, draw_scribbles, is_scribble
 
 COLUMNS = 4  # of the contact sheet
@@ -85,7 +86,7 @@ def write_pictures(entries, root, folder, n_classes):
         import matplotlib
         from PIL import Image
     except ImportError as error:
-        message = f"pictures need matplotlib and Pillow ({error}); pip install 'rloss_caffe[pictures]'"
+        message = f"pictures need matplotlib and Pillow ({error}); this brings them: {add_extra('pictures')}"
         raise SystemExit(message) from None
     matplotlib.use("Agg")
     folder.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,6 @@ class Teller(caffe.Layer):
 TELLER_NET = 'layer { name: "teller" type: "Python" top: "t" python_param { module: "teller" layer: "Teller" } }'
 
 GPU_PROBE = "import caffe; caffe.set_mode_gpu(); caffe.set_device(0); print('GPU')"
-NO_CAFFE = "No module named '?caffe'?$"
 VERSION_PROBE = "import {0}; print(getattr({0}, '__version__', 'of unknown version')); print({0}.__file__)"
 
 
@@ -121,10 +120,11 @@ def _findings():
     yield Finding("ok", "Python", f"{platform.python_version()}, {sys.executable}")
     yield _command()
     caffe = _python("import caffe; print(getattr(caffe, '__version__', 'of unknown version')); print(caffe.__file__)")
-    yield _numpy(caffe)
+    numpy, protobuf = _numpy(caffe), _protobuf(caffe)
+    yield numpy
     yield _version("numba", "its threading layer is not used, kernels run on the package's own threads")
     yield _threads()
-    yield _protobuf(caffe)
+    yield protobuf
     yield _version("yaml")
     yield _kernel_cache()
     if caffe.returncode:
@@ -133,11 +133,13 @@ def _findings():
         yield Finding("ok", "caffe", ", ".join(caffe.stdout.split("\n")[-2:]))
         yield _gpu()
         yield _python_layers()
-    images = [_optional(name, "images", "ImageSegData needs it", caffe) for name in ("cv2", "PIL")]
+    # A command that keeps the numpy and protobuf that are here is right only if these are.
+    first = [finding.name for finding in (numpy, protobuf) if finding.state == "FAIL"]
+    images = [_optional(name, "images", "ImageSegData needs it", first) for name in ("cv2", "PIL")]
     yield from images
     yield _image_layer(images, caffe)
-    yield _optional("matplotlib", "pictures", "pictures need it", caffe)
-    yield _optional("skimage", "pictures", "the quickstart's photographs come with it", caffe)
+    yield _optional("matplotlib", "pictures", "pictures need it", first)
+    yield _optional("skimage", "pictures", "the quickstart's photographs come with it", first)
     program = os.environ.get("CAFFE_BIN") or shutil.which("caffe")
     if program:
         yield _program(program)
@@ -167,7 +169,11 @@ def _version(module, remark=""):
 
 def _numpy(caffe):
     finding = _version("numpy")
-    if finding.state == "ok" and int(finding.text.split(".")[0]) >= 2 and _says(caffe, r"NumPy 1\.|_ARRAY_API|multiarray"):
+    if (
+        finding.state == "ok"
+        and int(finding.text.split(".")[0]) >= 2
+        and _says(caffe, r"NumPy 1\.|_ARRAY_API|multiarray")
+    ):
         mend = pip_install("numpy<2")
         return Finding("FAIL", "numpy", f"{finding.text}, and this Caffe was built for numpy 1; this mends it: {mend}")
     return finding
@@ -231,7 +237,7 @@ def _broken_caffe(caffe):
     files = re.findall('File "(.*?)", line', caffe.stderr)
     if len(files) > 1:  # the last one tells whose fault it is: Caffe's, or that of something it imports
         text += f" (in {files[-1]})"
-    if _says(caffe, NO_CAFFE):
+    if _says(caffe, "No module named '?caffe'?$"):
         text += "; " + _caffe_remedy()
     return Finding("FAIL", "caffe", text)
 
@@ -257,13 +263,14 @@ def _python_layers():
     return Finding("FAIL", "Python layers", _reason(done))
 
 
-def _optional(module, extra, purpose, caffe):
+def _optional(module, extra, purpose, first):
     """A module of an extra: its version and place, or how to get it, without harm to a Caffe that works."""
     done = _python(VERSION_PROBE.format(module))
     name = {"PIL": "Pillow", "skimage": "scikit-image"}.get(module, module)
     if done.returncode:
-        broken = caffe.returncode and not _says(caffe, NO_CAFFE)
-        mend = "mend caffe first, then run this again" if broken else f"this brings it: {add_extra(extra)}"
+        mend = f"this brings it: {add_extra(extra)}"
+        if first:
+            mend = f"mend {' and '.join(first)} first, then run this again"
         return Finding("warn", name, f"cannot be imported: {_reason(done)}; {purpose}; {mend}")
     return Finding("ok", name, ", ".join(done.stdout.split("\n")[-2:]))
 

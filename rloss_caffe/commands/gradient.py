@@ -32,6 +32,7 @@ from rloss_caffe import get_num_threads
 from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.reading import import_cv2, read_image, read_label
 from rloss_caffe.datasets import examples, voc
+from rloss_caffe.installation import add_extra
 from rloss_caffe.losses.gradients import densecrf_gradients
 from rloss_caffe.nets import input_net as surgery
 from rloss_caffe.pictures import gradient_figures as figures
@@ -147,7 +148,7 @@ def load_photo(name):
     except ImportError as error:
         raise ImportError(
             f"the photo {name} is from scikit-image, and importing it failed: {error}; "
-            "pip install 'rloss_caffe[pictures]' brings it"
+            f"this brings it: {add_extra('pictures')}"
         ) from error
     return np.ascontiguousarray(pixels[:, :, ::-1])
 

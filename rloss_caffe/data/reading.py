@@ -11,17 +11,18 @@ import numpy as np
 
 from rloss_caffe.data.files import printable
 from rloss_caffe.data.palette import palette_values
+from rloss_caffe.installation import add_extra
 
 __all__ = ["read_image", "read_label"]
-
-_INSTALL = "pip install 'rloss_caffe[images]' brings it"
 
 
 def import_cv2():
     try:
         import cv2
     except ImportError as error:
-        raise ImportError(f"images are read with OpenCV, and 'import cv2' failed: {error}; {_INSTALL}") from error
+        raise ImportError(
+            f"images are read with OpenCV, and 'import cv2' failed: {error}; this brings it: {add_extra('images')}"
+        ) from error
     return cv2
 
 
@@ -70,7 +71,9 @@ def read_label(path):
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError(f"label maps are read with Pillow, and importing it failed: {error}; {_INSTALL}") from error
+        raise ImportError(
+            f"label maps are read with Pillow, and importing it failed: {error}; this brings it: {add_extra('images')}"
+        ) from error
     data = _read_bytes(path, "label map")
     try:
         with Image.open(io.BytesIO(data)) as image:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rloss_caffe.data.files import replacing
+from rloss_caffe.installation import add_extra
 
 __all__ = ["import_pyplot", "save"]
 
@@ -20,7 +21,7 @@ def import_pyplot(hint=""):
     except ImportError as error:
         raise ImportError(
             f"pictures are drawn with matplotlib, and importing it failed: {error}; "
-            f"pip install 'rloss_caffe[pictures]' brings it{hint}"
+            f"this brings it: {add_extra('pictures')}{hint}"
         ) from error
     matplotlib.use("Agg")
     from matplotlib import pyplot

@@ -1,10 +1,15 @@
 """``rloss-caffe doctor`` tells the truth about an environment with Caffe, and about one without."""
 
 import os
+import shlex
+import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import rloss_caffe
 
 
 def doctor(**environment):
@@ -15,12 +20,30 @@ def doctor(**environment):
     return done.returncode, lines, done.stdout
 
 
+def before_path(folder):
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+
+
 def test_with_caffe():
     pytest.importorskip("caffe", reason="needs pycaffe")
+    pytest.importorskip("cv2", reason="ImageSegData needs it")
     status, lines, text = doctor()
     assert status == 0 and text.endswith("The DenseCRFLoss layer runs here.\n")
     assert "forward and backward" in lines["Python layers"]
-    for name in ("Python", "numpy", "numba", "threads", "protobuf", "kernel cache", "caffe", "GPU"):
+    assert lines["ImageSegData"].startswith("ok") and "read an image" in lines["ImageSegData"]
+    assert sys.executable in lines["Python"]
+    for name in (
+        "numpy",
+        "numba",
+        "threads",
+        "protobuf",
+        "kernel cache",
+        "caffe",
+        "GPU",
+        "cv2",
+        "Pillow",
+        "matplotlib",
+    ):
         assert name in lines
     assert len(text.splitlines()) <= 24
 
@@ -28,10 +51,44 @@ def test_with_caffe():
 def test_without_caffe(tmp_path):
     """A module that fails to import stands in the way of any real one."""
     (tmp_path / "caffe.py").write_text("raise ImportError('not here')")
-    status, lines, text = doctor(PYTHONPATH=str(tmp_path))
+    status, lines, text = doctor(PYTHONPATH=before_path(tmp_path))
     assert status == 1
     assert lines["caffe"].startswith("FAIL") and "ImportError: not here" in lines["caffe"]
-    assert "cannot run here: see caffe" in text
+    assert sys.executable in lines["caffe"]
+    assert "cannot run here: see caffe" in text and lines["ImageSegData"].startswith("warn")
+
+
+@pytest.mark.parametrize("module, line", [("cv2", "cv2"), ("PIL", "Pillow")])
+def test_without_a_reader_of_images(tmp_path, module, line):
+    """The loss runs, but ImageSegData does not: the command that brings what is missing keeps this Caffe's numpy."""
+    pytest.importorskip("caffe", reason="needs pycaffe")
+    numpy = pytest.importorskip("numpy")
+    (tmp_path / f"{module}.py").write_text("raise ImportError('not here')")
+    status, lines, text = doctor(PYTHONPATH=before_path(tmp_path))
+    command = shlex.split(lines[line].partition("this brings it: ")[2])
+    assert command[:4] == [sys.executable, "-m", "pip", "install"] and f"numpy=={numpy.__version__}" in command
+    assert lines["ImageSegData"].startswith("warn") and line in lines["ImageSegData"]
+    assert ("ImageSegData, which reads images, does not run here" in text) == (status == 0)
+
+
+def test_a_caffe_for_an_older_numpy(tmp_path):
+    """What numpy 2 and protobuf 4 say of a Caffe that is older than they are leads to the command that mends it."""
+    numpy = pytest.importorskip("numpy")
+    (tmp_path / "caffe.py").write_text("raise AttributeError('_ARRAY_API not found')")
+    _, lines, text = doctor(PYTHONPATH=before_path(tmp_path))
+    if int(numpy.__version__.split(".")[0]) < 2:
+        assert lines["numpy"].startswith("ok")
+    else:
+        assert lines["numpy"].startswith("FAIL") and "-m pip install 'numpy<2'" in lines["numpy"]
+        assert "see numpy" in text
+
+
+def test_a_program_that_runs_no_layers_is_told(tmp_path):
+    program = tmp_path / "caffe"
+    program.write_text("#!/bin/sh\necho 'F1126 10:00:00 1 x.cpp:1] Unknown layer type: Python' >&2\nexit 134\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    _, lines, _ = doctor(CAFFE_BIN=str(program))
+    assert lines["caffe program"].startswith("warn") and "Unknown layer type: Python" in lines["caffe program"]
 
 
 def test_bad_thread_setting():
@@ -40,6 +97,20 @@ def test_bad_thread_setting():
     assert lines["threads"].startswith("FAIL") and "'many'" in lines["threads"]
 
 
-def test_cache_folder(tmp_path):
-    _, lines, _ = doctor(NUMBA_CACHE_DIR=str(tmp_path / "kernels"))
-    assert str(tmp_path / "kernels") in lines["kernel cache"]
+def test_the_kernel_cache_is_where_kernels_are(tmp_path):
+    """The folders that are named get the kernels' files."""
+    place = tmp_path / "kernels"
+    _, lines, _ = doctor(NUMBA_CACHE_DIR=str(place))
+    assert str(place) in lines["kernel cache"]
+    code = "import numpy, rloss_caffe as r; r.bilateral_filter(numpy.ones((3, 5, 5)), numpy.ones((1, 5, 5)), 1, 1)"
+    subprocess.run([sys.executable, "-c", code], env=dict(os.environ, NUMBA_CACHE_DIR=str(place)), check=True)
+    count = len(list(place.rglob("*.nbc")))
+    assert count > 0
+    _, lines, _ = doctor(NUMBA_CACHE_DIR=str(place))
+    named = lines["kernel cache"][22:].partition(", ")
+    assert count <= int(lines["kernel cache"].split(", ")[-1].split()[0]), named
+
+
+def test_the_package_that_is_imported_is_named():
+    _, lines, _ = doctor()
+    assert str(Path(rloss_caffe.__file__).resolve().parent) in lines["rloss_caffe"]
