@@ -16,6 +16,7 @@ import numpy as np
 from pairs import read_pairs
 from PIL import Image
 
+from rloss_caffe.data.progress import progress_bar
 from rloss_caffe.data.reading import read_label
 
 
@@ -30,11 +31,15 @@ def main():
     random = np.random.RandomState(arguments.seed)
     arguments.output.mkdir(parents=True, exist_ok=True)
     lines = []
-    for masks, scribbles in read_pairs(arguments.masks, arguments.scribbles, arguments.data_root):
-        path = arguments.output / f"{Path(masks.image).stem}.png"
-        Image.fromarray(scatter(read_label(scribbles.label), read_label(masks.label), random)).save(path)
-        lines.append(" ".join(os.path.relpath(name, arguments.data_root) for name in (masks.image, path)) + "\n")
+    pairs = read_pairs(arguments.masks, arguments.scribbles, arguments.data_root)
+    with progress_bar(len(pairs), "scattering") as bar:
+        for masks, scribbles in pairs:
+            path = arguments.output / f"{Path(masks.image).stem}.png"
+            Image.fromarray(scatter(read_label(scribbles.label), read_label(masks.label), random)).save(path)
+            lines.append(" ".join(os.path.relpath(name, arguments.data_root) for name in (masks.image, path)) + "\n")
+            bar.update()
     (arguments.output / "list.txt").write_text("".join(lines))
+    print(f"wrote {len(lines)} label maps and {arguments.output / 'list.txt'}")
 
 
 def scatter(scribbles, mask, random):

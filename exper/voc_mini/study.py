@@ -1,34 +1,39 @@
 #!/usr/bin/env python
 """Does the DenseCRF loss help? The paper's experiment at the size of a CPU, on real photographs of PASCAL VOC.
 
-Usage: python exper/voc_mini/study.py --data-root FOLDER [--output FOLDER] [--jobs 2] [--seeds 1] [--quick]
+Usage: python exper/voc_mini/study.py [--data-root FOLDER] [--output FOLDER] [--jobs 2] [--seeds 1 2 3] [--quick]
 
-FOLDER holds JPEGImages, pascal_2012_scribble, SegmentationClassAug, list/{train,train_full,val}.txt and
-squeezenet_v1.0.caffemodel. For each seed:
+FOLDER is what make_data.py writes, with squeezenet_v1.0.caffemodel beside. For each seed:
 
     phase_one   partial cross-entropy on the scribbles
     phase_two   goes on from phase one with the DenseCRF loss
     control     goes on from phase one as long, without it (loss weight 0)
     full        cross-entropy on the full masks, for as many iterations as both phases together
 
-Weight and bandwidths are chosen on every sixth image of the training list, which no run is trained on; the validation
-images are looked at by the final scores alone. Every step is a call of exper/run_pascal_scribble.sh, so the study can
-be stopped at any time; the same command goes on. It writes results.json, results.md, curves.png and photographs.png.
+Weight and bandwidths are chosen on every sixth image of the training list, which no run is trained on. Only the final
+scores look at the validation images. Every step is a call of exper/run_pascal_scribble.sh, so the study can be stopped
+at any time; the same command goes on. It writes results.md, results.json, curves.png and photographs.png into OUTPUT.
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pictures
-import tables
+import report
+from schedule import run_all
+from tqdm import tqdm
+
+from rloss_caffe.data.files import read_lines, write_text
 
 HERE = Path(__file__).resolve().parent
+ROOT = str(HERE.parents[1])
 SCRIPT = HERE.parent / "run_pascal_scribble.sh"
 NETWORK = "deeplab_squeezenet"
 CROP, TEST_CROP, BATCH = 225, 321, 4
@@ -38,17 +43,23 @@ CONTROL = "0", 60, 15  # loss weight, bi_xy_std, bi_rgb_std
 SETTINGS = [("3e-8", 30, 15), ("8e-8", 30, 15)]
 # Mean-field inference at test time, on top of the scores: the settings in the comments of DeepLab-LargeFOV's test net.
 DENSE_CRF = "max_iter: 10\npos_w: 3\npos_xy_std: 3\nbi_w: 5\nbi_xy_std: 50\nbi_rgb_std: 10"
+WITH_CRF = "val_dense_crf"  # the validation list, scored with it
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--output", type=Path, default=HERE / "output")
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at the same time, one thread each")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--quick", action="store_true", help="a few iterations only: does everything work?")
+    parser.add_argument("--data-root", type=Path, default=HERE / "data", metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument("--output", type=Path, default=HERE / "output", metavar="FOLDER", help="default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at the same time, one thread each; default 2")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="SEED", help="default: 1")
+    parser.add_argument(
+        "--quick", action="store_true", help="a few iterations only, to see that all works; written into OUTPUT/quick"
+    )
     arguments = parser.parse_args()
-    study = Study(arguments.data_root.resolve(), arguments.output.resolve(), QUICK if arguments.quick else ITERATIONS)
+    output, iterations = arguments.output.resolve(), ITERATIONS
+    if arguments.quick:
+        output, iterations = output / "quick", QUICK
+    study = Study(arguments.data_root.resolve(), output, iterations)
     study.write_lists()
     first, *others = arguments.seeds
     study.plan_first_phase(first)
@@ -56,26 +67,39 @@ def main():
         study.plan_second_phase(first, setting, "held_out")
     for seed in others:
         study.plan_first_phase(seed)
-    try:
-        study.run(arguments.jobs)
-        setting = study.best_setting(first)
-        for seed in arguments.seeds:
-            study.plan_second_phase(seed, CONTROL, "val")
-            study.plan_second_phase(seed, setting, "val")
-        study.run(arguments.jobs)
-        study.report(arguments.seeds, setting)
-        study.draw(first, setting)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    study.run(arguments.jobs)
+    setting = study.best_setting(first)
+    for seed in arguments.seeds:
+        study.plan_second_phase(seed, CONTROL, "val")
+        study.plan_second_phase(seed, setting, "val")
+        for folder in study.folders(seed, setting).values():
+            study.plan_dense_crf(folder)
+    study.run(arguments.jobs)
+    study.report(arguments.seeds, setting)
+    study.draw(first, setting)
+
+
+@dataclass
+class Step:
+    """Weights, trained if they are not there, and their scores on a list."""
+
+    folder: str  # below the study's
+    test_set: str
+    needs: list = field(default_factory=list)  # names of steps
+    variables: dict = field(default_factory=dict)  # of the run script
+    begins_at: int = -1  # byte of the log, once it has begun
+
+    @property
+    def name(self):
+        return self.folder, self.test_set
 
 
 class Study:
-    """Steps, each a folder of its own, and which must be done before which."""
+    """Steps, by name, each with a folder of its own."""
 
     def __init__(self, data_root, output, iterations):
         self.data_root, self.output, self.iterations = data_root, output, iterations
-        self.steps = {}  # (folder, list to score): (steps it needs, variables of the run script)
+        self.steps = {}
 
     def write_lists(self):
         """Training lists without the images held out, and these with their masks."""
@@ -86,95 +110,154 @@ class Study:
         for name in ("train", "train_full"):
             lists[name] = [line for index, line in enumerate(lists[name]) if index % 6]
         for name, lines in {**lists, **held_out}.items():
-            (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
+            write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
+
+    def plan(self, *step):
+        step = Step(*step)
+        self.steps[step.name] = step
 
     def plan_first_phase(self, seed):
         one, two = self.iterations["phase_one"], self.iterations["phase_two"]
-        variables = {"RUN_TRAINWITHDENSECRFLOSS": 0, "SEED": seed}
-        self.steps[f"seed{seed}/phase_one", "val"] = [], dict(variables, MAX_ITER=one)
-        self.steps[f"seed{seed}/full", "val"] = [], dict(variables, MAX_ITER=one + two, TRAIN_SET_SUFFIX="_full")
+        variables = {"RUN_TRAINWITHDENSECRFLOSS": 0, "SEED": seed, "MAX_ITER": one}
+        self.plan(f"seed{seed}/phase_one", "val", [], variables)
+        variables = {**variables, "MAX_ITER": one + two, "TRAIN_SET_SUFFIX": "_full"}
+        self.plan(f"seed{seed}/full", "val", [], variables)
 
     def plan_second_phase(self, seed, setting, test_set):
-        """Training, if it is not done, and scoring."""
-        start = self.weights(f"seed{seed}/phase_one")
         weight, xy_std, rgb_std = setting
-        variables = {"DENSECRF_LOSS_WEIGHT": weight, "BI_XY_STD": xy_std, "BI_RGB_STD": rgb_std}
-        variables.update(RUN_TRAIN=0, WEIGHTS2=start, MAX_ITER2=self.iterations["phase_two"], SEED=seed + 100)
-        self.steps[folder_of(seed, setting), test_set] = [(f"seed{seed}/phase_one", "val")], variables
+        first = f"seed{seed}/phase_one"
+        variables = {
+            "DENSECRF_LOSS_WEIGHT": weight,
+            "BI_XY_STD": xy_std,
+            "BI_RGB_STD": rgb_std,
+            "RUN_TRAIN": 0,
+            "WEIGHTS2": self.weights(first),
+            "MAX_ITER2": self.iterations["phase_two"],
+            "SEED": seed + 100,
+        }
+        self.plan(folder_of(seed, setting), test_set, [(first, "val")], variables)
+
+    def plan_dense_crf(self, folder):
+        self.plan(folder, WITH_CRF, [(folder, "val")])
 
     def weights(self, folder):
+        """The final ones."""
+        return self.output / folder / "model" / NETWORK / f"{phase_of(folder)}_iter_{self.length(folder)}.caffemodel"
+
+    def length(self, folder):
+        """Iterations of a training."""
         kind = folder.split("/")[1]
-        iterations = {"phase_one": ["phase_one"], "full": ["phase_one", "phase_two"]}.get(kind, ["phase_two"])
-        count = sum(self.iterations[phase] for phase in iterations)
-        return self.output / folder / "model" / NETWORK / f"{phase_of(folder)}_iter_{count}.caffemodel"
+        phases = {"phase_one": ["phase_one"], "full": ["phase_one", "phase_two"]}.get(kind, ["phase_two"])
+        return sum(self.iterations[phase] for phase in phases)
 
-    def scores_path(self, folder, test_set="val", suffix=""):
-        return self.output / folder / "log" / NETWORK / f"{phase_of(folder)}_{test_set}{suffix}.json"
+    def scores_path(self, folder, test_set="val"):
+        return self.output / folder / "log" / NETWORK / f"{phase_of(folder)}_{test_set}.json"
 
-    def scores(self, folder, test_set="val", suffix=""):
-        return json.loads(self.scores_path(folder, test_set, suffix).read_text())["accuracy"]
+    def scores(self, folder, test_set="val"):
+        return json.loads(self.scores_path(folder, test_set).read_text())["accuracy"]
+
+    def is_done(self, name):
+        return self.scores_path(*name).exists()
 
     def run(self, jobs):
         """Do all steps that are not done, `jobs` at a time, each after those that it needs."""
-        # Those that others wait for come first.
-        needed = {name for needs, _ in self.steps.values() for name in needs}
-        waiting = [step for step in self.steps if not self.scores_path(*step).exists()]
-        waiting.sort(key=lambda step: step not in needed)
-        done, running = set(self.steps) - set(waiting), {}
-        with ThreadPoolExecutor(jobs) as pool:
-            while waiting or running:
-                ready = [step for step in waiting if done.issuperset(self.steps[step][0])]
-                for step in ready[: jobs - len(running)]:
-                    waiting.remove(step)
-                    running[pool.submit(self.run_step, step)] = step
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    future.result()
-                    done.add(running.pop(future))
+        needs = {name: step.needs for name, step in self.steps.items()}
+        works = {name: self.work(step) for name, step in self.steps.items() if not self.is_done(name)}
+        options = {"unit": "it", "mininterval": 1, "disable": None, "dynamic_ncols": True}
+        with tqdm(total=sum(works.values()), desc="iterations and images", **options) as bar:
 
-    def run_step(self, step):
-        name, test_set = step
-        variables = dict(self.steps[step][1], NET_ID=NETWORK, DATA_ROOT=self.data_root, OUTPUT=self.output / name)
-        variables.update(LIST_DIR=self.output / "list", TEST_SET=test_set, DEV_ID="cpu", SNAPSHOT=100)
-        variables.update(CROP_SIZE=CROP, TEST_CROP_SIZE=TEST_CROP, BATCH_SIZE=BATCH)
-        command = [str(SCRIPT), *(f"{name}={value}" for name, value in variables.items())]
+            def watch():
+                bar.n = sum(min(self.progress(self.steps[name]), work) for name, work in works.items())
+                bar.refresh()
+
+            run_all(needs, set(self.steps) - set(works), self.run_step, jobs, watch)
+
+    def work(self, step):
+        """Iterations and images that are still to be done."""
+        training = 0 if self.weights(step.folder).exists() else self.length(step.folder)
+        return training + self.n_images(step)
+
+    def n_images(self, step):
+        name = "val" if step.test_set == WITH_CRF else step.test_set
+        return len(entries_of(self.output / "list" / f"{name}.txt"))
+
+    def log_path(self, step):
+        return self.output / step.folder / "output.txt"
+
+    def progress(self, step):
+        """Iterations and images that are done, as the step's log says."""
+        if self.is_done(step.name):
+            return sys.maxsize
+        if step.begins_at < 0:
+            return 0
+        with open(self.log_path(step), errors="replace") as log:
+            log.seek(step.begins_at)
+            text = log.read()
+        counts = [re.findall(rf"\b{word} (\d+)\b", text)[-1:] for word in ("Iteration", "Batch")]
+        return sum(int(number) for found in counts for number in found)
+
+    def run_step(self, name):
+        """Train and score, as far as it is not done."""
+        step = self.steps[name]
+        tqdm.write(f"{time.strftime('%H:%M:%S')} {', '.join(name)}: begins")
+        log = self.log_path(step)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
+        step.begins_at = log.stat().st_size
+        command = self.dense_crf_command(step) if step.test_set == WITH_CRF else self.script_command(step)
         # One thread each, Caffe's BLAS included: more, in several processes at once, get in each other's way.
         environment = dict(os.environ, RLOSS_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", GLOG_minloglevel="0")
-        print(f"{time.strftime('%H:%M:%S')} {name}, {test_set}: begins", flush=True)
-        folder = self.output / name
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "output.txt", "a") as log:
-            status = subprocess.run(command, stdout=log, stderr=log, env=environment).returncode
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        )
+        with open(log, "a") as file:
+            status = subprocess.run(command, stdout=file, stderr=file, env=environment).returncode
         if status:
-            raise SystemExit(f"{name} failed with status {status}; see {log.name}")
-        score = self.scores(name, test_set)["mean_iou"]
-        print(f"{time.strftime('%H:%M:%S')} {name}, {test_set}: {score:.2f}", flush=True)
+            raise RuntimeError(f"{', '.join(name)} failed with status {status}; {log} says why")
+        tqdm.write(f"{time.strftime('%H:%M:%S')} {', '.join(name)}: {self.scores(*name)['mean_iou']:.2f}")
 
-    def best_setting(self, seed):
-        """The setting with the highest mean IoU on the images held out."""
-        return max(SETTINGS, key=lambda setting: self.scores(folder_of(seed, setting), "held_out")["mean_iou"])
+    def script_command(self, step):
+        variables = {
+            **step.variables,
+            "NET_ID": NETWORK,
+            "DATA_ROOT": self.data_root,
+            "OUTPUT": self.output / step.folder,
+            "LIST_DIR": self.output / "list",
+            "TEST_SET": step.test_set,
+            "DEV_ID": "cpu",
+            "SNAPSHOT": 100,
+            "CROP_SIZE": CROP,
+            "TEST_CROP_SIZE": TEST_CROP,
+            "BATCH_SIZE": BATCH,
+        }
+        return [str(SCRIPT), *(f"{name}={value}" for name, value in variables.items())]
 
-    def score_with_dense_crf(self, folder):
+    def dense_crf_command(self, step):
         """Mean-field inference on top of the scores, in the same net."""
         from caffe.proto import caffe_pb2
         from google.protobuf import text_format
 
-        path = self.scores_path(folder, suffix="_dense_crf")
-        if path.exists():
-            return
-        config = self.output / folder / "config" / NETWORK
+        config = self.output / step.folder / "config" / NETWORK
         net = text_format.Parse((config / "test_val.prototxt").read_text(), caffe_pb2.NetParameter())
-        crf = {"name": "crf", "type": "Python", "bottom": ["fc8_interp", "data_dim", "data"], "top": ["crf"]}
-        crf["python_param"] = {"module": "rloss_caffe.layers", "layer": "DenseCRF", "param_str": DENSE_CRF}
+        crf = caffe_pb2.LayerParameter(
+            name="crf",
+            type="Python",
+            bottom=["fc8_interp", "data_dim", "data"],
+            top=["crf"],
+            python_param={"module": "rloss_caffe.layers", "layer": "DenseCRF", "param_str": DENSE_CRF},
+        )
         layers = [layer for layer in net.layer if layer.type != "Silence" and layer.name != "accuracy"]
         accuracy = next(layer for layer in net.layer if layer.name == "accuracy")
         accuracy.bottom[0] = "crf"
-        net = caffe_pb2.NetParameter(layer=[*layers, caffe_pb2.LayerParameter(**crf), accuracy])
-        (config / "test_dense_crf.prototxt").write_text(text_format.MessageToString(net))
-        images = len(read_lines(self.output / "list" / "val.txt"))
-        command = [sys.executable, "-m", "rloss_caffe", "test", f"--model={config / 'test_dense_crf.prototxt'}"]
-        command += [f"--weights={self.weights(folder)}", f"--iterations={images}", f"--json={path}"]
-        environment = dict(os.environ, GLOG_minloglevel="2", PYTHONPATH=str(HERE.parents[1]))
-        subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+        path = config / "test_dense_crf.prototxt"
+        write_text(path, text_format.MessageToString(caffe_pb2.NetParameter(layer=[*layers, crf, accuracy])))
+        command = [sys.executable, "-m", "rloss_caffe", "test", f"--model={path}"]
+        command += [f"--weights={self.weights(step.folder)}", f"--iterations={self.n_images(step)}"]
+        return [*command, f"--json={self.scores_path(*step.name)}"]
+
+    def best_setting(self, seed):
+        """The setting with the highest mean IoU on the images held out."""
+        return max(SETTINGS, key=lambda setting: self.scores(folder_of(seed, setting), "held_out")["mean_iou"])
 
     def report(self, seeds, setting):
         results = {"setting": setting, "iterations": self.iterations, "runs": {}, "tuning": []}
@@ -183,18 +266,21 @@ class Study:
             results["tuning"].append({"setting": candidate, "mean_iou": score})
         for seed in seeds:
             for name, folder in self.folders(seed, setting).items():
-                self.score_with_dense_crf(folder)
-                plain, with_crf = self.scores(folder), self.scores(folder, suffix="_dense_crf")
+                plain, with_crf = self.scores(folder), self.scores(folder, WITH_CRF)
                 results["runs"][f"seed{seed}/{name}"] = {"plain": plain, "dense_crf": with_crf}
-        text = tables.report(results, seeds)
-        (self.output / "results.md").write_text(text)
-        (self.output / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-        print(text)
+        text = report.report(results, seeds)
+        write_text(self.output / "results.md", text)
+        write_text(self.output / "results.json", json.dumps(results, indent=1) + "\n")
+        print(f"\n{text}\nwrote {self.output / 'results.md'} and results.json")
 
     def folders(self, seed, setting):
-        """Of the runs that are compared, by the names they have in tables.RUNS."""
-        names = {name: f"seed{seed}/{name}" for name in ("phase_one", "full")}
-        return dict(names, phase_two=folder_of(seed, setting), control=folder_of(seed, CONTROL))
+        """Of the runs that are compared, by the names they have in report.RUNS."""
+        return {
+            "phase_one": f"seed{seed}/phase_one",
+            "phase_two": folder_of(seed, setting),
+            "control": folder_of(seed, CONTROL),
+            "full": f"seed{seed}/full",
+        }
 
     def draw(self, seed, setting):
         """Pictures of one seed's runs."""
@@ -225,9 +311,16 @@ def folder_of(seed, setting):
     return "seed{}/weight_{}_xy_{}_rgb_{}".format(seed, *setting)
 
 
-def read_lines(path):
-    return [line for line in path.read_text().splitlines() if line.strip()]
+def entries_of(path):
+    """The lines of a list."""
+    return [line for line in read_lines(path) if line.strip()]
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    except (OSError, RuntimeError, ValueError) as error:
+        sys.exit(f"study: {error}")

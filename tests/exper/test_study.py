@@ -1,34 +1,37 @@
 """exper/voc_mini: the study's lists, steps and tables; the loss's push beside the cross entropy's."""
 
-import json
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
-from helpers.files import write_pair
 from helpers.paths import ROOT
-from PIL import Image
+
+for module in ("PIL", "cv2", "matplotlib", "scipy", "tqdm"):
+    pytest.importorskip(module, reason="the study's scripts use it")
+
+from helpers.files import write_pair  # noqa: E402
+from PIL import Image  # noqa: E402
 
 FOLDER = ROOT / "exper" / "voc_mini"
 
 
-@pytest.fixture
-def modules(monkeypatch):
+@pytest.fixture(autouse=True)
+def beside_the_scripts(monkeypatch):
+    """Import the study's modules as its scripts do, which have their folder on the path."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    import study
-    import tables
-
-    return study, tables
 
 
 def scores(*ious):
     return {"mean_iou": float(np.mean(ious)), "classes": {f"class {k}": {"iou": iou} for k, iou in enumerate(ious)}}
 
 
-def test_nothing_is_trained_on_that_is_tuned_or_scored_on(modules, tmp_path):
-    study, _ = modules
+def test_nothing_is_trained_on_that_is_tuned_or_scored_on(tmp_path):
+    import study
+
     (tmp_path / "list").mkdir()
     names = {"train": "scribbles", "train_full": "masks", "val": "masks"}
     for name, folder in names.items():
@@ -36,7 +39,7 @@ def test_nothing_is_trained_on_that_is_tuned_or_scored_on(modules, tmp_path):
         (tmp_path / "list" / f"{name}.txt").write_text("\n".join(lines) + "\n")
     made = study.Study(tmp_path, tmp_path / "out", study.QUICK)
     made.write_lists()
-    lists = {path.stem: study.read_lines(path) for path in (tmp_path / "out" / "list").iterdir()}
+    lists = {path.stem: study.entries_of(path) for path in (tmp_path / "out" / "list").iterdir()}
     images = {name: [line.split()[0] for line in lines] for name, lines in lists.items()}
     assert images["train"] == images["train_full"] and len(images["train"]) == 16
     assert images["held_out"] == images["held_out_scribbles"] == [f"images/tra{k}.jpg" for k in (0, 6, 12, 18)]
@@ -48,49 +51,102 @@ def test_nothing_is_trained_on_that_is_tuned_or_scored_on(modules, tmp_path):
     for setting in settings:
         made.plan_second_phase(1, setting, "held_out")
     made.plan_second_phase(1, settings[1], "val")
-    assert all(need in made.steps for needs, _ in made.steps.values() for need in needs)
+    assert all(need in made.steps for step in made.steps.values() for need in step.needs)
     # Second phases differ in the loss alone, and have with the first as many iterations as the full masks.
     names = [study.folder_of(1, setting) for setting in settings]
-    variables = [made.steps[name, "held_out"][1] for name in names]
+    variables = [made.steps[name, "held_out"].variables for name in names]
     differing = {key for each in variables for key in each if each[key] != variables[0][key]}
     assert differing <= {"DENSECRF_LOSS_WEIGHT", "BI_XY_STD", "BI_RGB_STD"} and len(set(names)) == len(names)
-    assert made.steps[names[1], "val"][1] == variables[1]
-    whole = made.steps["seed1/phase_one", "val"][1]["MAX_ITER"] + variables[0]["MAX_ITER2"]
-    assert made.steps["seed1/full", "val"][1]["MAX_ITER"] == whole
+    assert made.steps[names[1], "val"].variables == variables[1]
+    whole = made.steps["seed1/phase_one", "val"].variables["MAX_ITER"] + variables[0]["MAX_ITER2"]
+    assert made.steps["seed1/full", "val"].variables["MAX_ITER"] == whole
 
 
-def test_steps_run_once_and_after_those_they_need(modules, tmp_path, monkeypatch):
-    study, _ = modules
-    made = study.Study(tmp_path, tmp_path / "out", study.QUICK)
+def test_tasks_are_done_once_and_after_those_they_need():
+    import schedule
+
+    needs = {"d": ["c"], "e": [], "a": [], "b": ["a"], "c": ["a", "b"], "f": []}
+    order, at_once, most, looks = [], 0, 0, 0
+    lock = threading.Lock()
+
+    def do(task):
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+            assert all(need in order for need in needs[task])
+        time.sleep(0.02)
+        with lock:
+            at_once -= 1
+            order.append(task)
+
+    def look():
+        nonlocal looks
+        looks += 1
+
+    schedule.run_all(needs, [], do, 2, look)
+    assert sorted(order) == sorted(needs) and most == 2 and looks >= 3
+    assert order.index("a") < 2  # as others wait for it
+    order[:] = ["a", "e"]
+    schedule.run_all(needs, ["a", "e"], do, 2)
+    assert sorted(order) == sorted(needs)
+
+
+def test_no_task_is_begun_after_one_that_failed():
+    import schedule
+
+    done = []
+
+    def do(task):
+        if task == "b":
+            raise RuntimeError("b failed")
+        time.sleep(0.1)
+        done.append(task)
+
+    with pytest.raises(RuntimeError, match="b failed"):
+        schedule.run_all({"a": [], "b": [], "c": ["a"], "d": []}, [], do, 2)
+    assert done == ["a"]
+
+
+def test_progress_is_read_from_the_steps_log(tmp_path):
+    import study
+
+    for name in ("held_out", "val"):
+        (tmp_path / "list").mkdir(exist_ok=True)
+        (tmp_path / "list" / f"{name}.txt").write_text("a.jpg a.png\n" * 3)
+    made = study.Study(tmp_path, tmp_path, study.QUICK)
     made.plan_first_phase(1)
-    for setting in study.SETTINGS:
-        made.plan_second_phase(1, setting, "held_out")
-    order, best = [], study.folder_of(1, study.SETTINGS[-1])
+    step = made.steps["seed1/full", "val"]
+    assert made.work(step) == 4 + 2 + 3 and made.progress(step) == 0
+    log = made.log_path(step)
+    log.parent.mkdir(parents=True)
+    log.write_text("Iteration 700 (of another time)\n")
+    step.begins_at = log.stat().st_size
+    assert made.progress(step) == 0
+    with open(log, "a") as file:
+        file.write("I1126 Iteration 0 (0 iter/s), loss = 1\nI1126 Iteration 4, lr = 0.1\n")
+    assert made.progress(step) == 4
+    with open(log, "a") as file:
+        file.write("I1126 Iteration 6, loss = 1\nI1126 Batch 0, accuracy = 1\nI1126 Batch 1, accuracy = 1\n")
+    assert made.progress(step) == 7
+    made.weights(step.folder).parent.mkdir(parents=True)
+    made.weights(step.folder).touch()
+    assert made.work(step) == 3
+    made.scores_path(*step.name).parent.mkdir(parents=True)
+    made.scores_path(*step.name).write_text("{}")
+    assert made.progress(step) >= 9
 
-    def note(step):
-        assert all(need in order for need in made.steps[step][0])
-        order.append(step)
-        made.scores_path(*step).parent.mkdir(parents=True, exist_ok=True)
-        score = 1 if step[0] == best else 0
-        made.scores_path(*step).write_text(json.dumps({"accuracy": {"mean_iou": score}}))
 
-    monkeypatch.setattr(made, "run_step", note)
-    made.run(jobs=2)
-    assert sorted(order) == sorted(made.steps)
-    made.run(jobs=2)
-    assert len(order) == len(made.steps)
-    assert made.best_setting(1) == study.SETTINGS[-1]
+def test_report():
+    import report
 
-
-def test_report(modules):
-    _, tables = modules
     ious = {"phase_one": (50, 52), "control": (51, 53), "phase_two": (56, 57), "full": (58, 62)}
     runs = {}
     for name, means in ious.items():
         for seed, value in zip((1, 2), means):
             plain, crf = scores(value - 10, value + 10), scores(value, value + 2)
             runs[f"seed{seed}/{name}"] = {"plain": plain, "dense_crf": crf}
-    text = tables.report({"runs": runs, "tuning": [{"setting": ["0", 60, 15], "mean_iou": 47.125}]}, [1, 2])
+    text = report.report({"runs": runs, "tuning": [{"setting": ["0", 60, 15], "mean_iou": 47.125}]}, [1, 2])
     assert "| phase two: with the DenseCRF loss | **56.50 ± 0.71** | 57.50 ± 0.71 | 46.5 | 66.5 |" in text
     # (6 + 5) / (8 + 10), and 6 / 8, 5 / 10
     assert "gains 5.50 ± 0.71 points over phase one and 4.50 ± 0.71 over the control" in text
@@ -99,12 +155,13 @@ def test_report(modules):
     assert "| 0 | 60 | 15 | 47.12 |" in text
 
 
-def test_report_without_a_gap(modules):
-    _, tables = modules
+def test_report_without_a_gap():
+    import report
+
     run = {"plain": scores(9, 10), "dense_crf": scores(9, 10)}
-    runs = {f"seed1/{name}": run for name in tables.RUNS}
+    runs = {f"seed1/{name}": run for name in report.RUNS}
     runs["seed1/full"] = {"plain": scores(9, 10.002), "dense_crf": scores(9, 10)}  # written as 0.00
-    text = tables.report({"runs": runs, "tuning": []}, [1])
+    text = report.report({"runs": runs, "tuning": []}, [1])
     assert text.count("a gap of 0.00 points to full masks: - % of it (seed by seed - %)") == 2
 
 
@@ -115,7 +172,7 @@ def test_loss_weight(tmp_path):
 
     lines = []
     for index in range(4):
-        entry = write_pair(tmp_path, str(index), 330, 340, index)
+        entry = write_pair(tmp_path, str(index), 140, 150, index)
         lines.append(f"{os.path.basename(entry.image)} {os.path.basename(entry.label)}\n")
     (tmp_path / "list.txt").write_text("".join(lines))
     template = ROOT / "exper" / "pascal_scribble" / "config" / "deeplab_squeezenet" / "test.prototxt"
@@ -131,41 +188,66 @@ def test_loss_weight(tmp_path):
     net.save(str(tmp_path / "net.caffemodel"))
     command = [sys.executable, str(FOLDER / "loss_weight.py"), "--data-root", f"{tmp_path}/", "--batches", "1"]
     command += ["--list", str(tmp_path / "list.txt"), "--weights", str(tmp_path / "net.caffemodel")]
+    settings = [(97, 60, 15), (97, 15, 15), (97, 100, 15), (97, 60, 5), (97, 60, 30), (65, 60, 15), (129, 60, 15)]
+    command += [f"--setting={crop},{xy_std},{rgb_std},21" for crop, xy_std, rgb_std in settings]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     rows = [[float(cell) for cell in line.strip("| ").split("|")] for line in done.stdout.splitlines()[2:]]
-    found = {tuple(row[:4]): row[4:] for row in rows}
-    base = found[225, 60, 15, 21]
+    assert [tuple(row[:3]) for row in rows] == settings
+    base, near, far, narrow, wide, small, large = (row[4:] for row in rows)
     assert base[4] == pytest.approx(base[2] / base[3], rel=0.01)
-    assert base[5] == pytest.approx(base[1] / (225**2 * 60 * 15), rel=0.01)
-    assert found[225, 100, 15, 21][0] == base[0]
-    assert found[225, 15, 15, 21][1] < found[225, 30, 15, 21][1] < base[1] < found[225, 100, 15, 21][1]
-    assert found[225, 60, 5, 21][1] < base[1] < found[225, 60, 30, 21][1]
-    assert found[113, 60, 15, 21][1] < base[1] < found[321, 60, 15, 21][1]
+    assert base[5] == pytest.approx(base[1] / (97**2 * 60 * 15), rel=0.01)
+    assert far[0] == base[0]
+    assert near[1] < base[1] < far[1]
+    assert narrow[1] < base[1] < wide[1]
+    assert small[1] < base[1] < large[1]
 
 
-def test_limits(monkeypatch):
+def test_adam_makes_the_steps_of_caffes_solver(tmp_path):
+    caffe = pytest.importorskip("caffe", reason="its solver is the oracle")
+    from adam import Adam
+
+    (tmp_path / "net.prototxt").write_text(
+        """layer { name: "in" type: "DummyData" top: "one" top: "goal" dummy_data_param {
+             shape { dim: 1 dim: 1 } shape { dim: 1 dim: 5 }
+             data_filler { type: "constant" value: 1 } data_filler { type: "constant" value: 3 } } }
+           layer { name: "w" type: "InnerProduct" bottom: "one" top: "w"
+             inner_product_param { num_output: 5 bias_term: false weight_filler { type: "gaussian" std: 2 } } }
+           layer { name: "loss" type: "EuclideanLoss" bottom: "w" bottom: "goal" top: "loss" }"""
+    )
+    (tmp_path / "solver.prototxt").write_text(
+        f"""net: "{tmp_path / "net.prototxt"}" type: "Adam" base_lr: 0.2 lr_policy: "poly" power: 1 max_iter: 30
+            momentum: 0.9 momentum2: 0.99 delta: 1e-8 random_seed: 1 display: 0"""
+    )
+    caffe.set_mode_cpu()
+    solver = caffe.get_solver(str(tmp_path / "solver.prototxt"))
+    weights = solver.net.params["w"][0].data
+    ours, adam = weights.copy(), Adam()
+    for step in range(30):
+        solver.step(1)
+        ours += adam.step(ours - 3, 0.2 * (1 - step / 30))  # the loss is half the squared distance to 3
+        assert np.allclose(ours, weights, atol=1e-4), step
+
+
+def test_limits():
     pytest.importorskip("caffe", reason="the module runs a Caffe net")
-    monkeypatch.syspath_prepend(str(FOLDER))
-    import limits
+    import outline_scores
 
     label = np.array([[0, 0, 0, 1, 1, 2, 2, 2, 2, 255]], np.uint8)
     predicted = np.array([[0, 0, 1, 0, 1, 1, 1, 2, 2, 2]])
     scores = np.eye(3, dtype=np.float32)[predicted].transpose(2, 0, 1)
-    monkeypatch.setattr(limits, "NEAR", 2)
-    result = limits.Result(3)
+    result = outline_scores.OutlineScores(3, near=2)
     result.add(scores, label)
     # IoU 2/4, 1/5, 2/4; background 2/4, foreground 5/7; recall 5/6; precision 5/6; 3 of the 5 found are right; of the
     # two nearest to the outline on each side one is wrong. With everything that is found as class 2: 2/4, 0/2, 4/6.
     expected = [(1 / 2 + 1 / 5 + 1 / 2) / 3, (1 / 2 + 5 / 7) / 2, 5 / 6, 5 / 6, 3 / 5]
     expected += [1 / 2, 1 / 2, (1 / 2 + 0 + 4 / 6) / 3]
-    assert np.allclose(result.figures(), 100 * np.array(expected))
+    assert np.allclose(result.values(), 100 * np.array(expected))
 
 
-def test_free_scores_follow_the_image_and_the_scribbles(monkeypatch):
+def test_free_scores_follow_the_image_and_the_scribbles():
     """Two uniform halves, the middle of each unsure or wrong: the half's own class wins, but not against a scribble."""
     pytest.importorskip("caffe", reason="the module runs a Caffe net")
-    monkeypatch.syspath_prepend(str(FOLDER))
     import bandwidths
 
     image = np.full((3, 41, 41), 50, np.float32)
@@ -186,13 +268,12 @@ def test_free_scores_follow_the_image_and_the_scribbles(monkeypatch):
     assert many[:, 16, 8].argmax() == 2
 
 
-def test_limits_of_outlines_that_are_only_shifted(monkeypatch):
+def test_limits_of_outlines_that_are_only_shifted():
     """One factor for all images mends the first image and spoils the second, which is smaller."""
     pytest.importorskip("caffe", reason="the module runs a Caffe net")
-    monkeypatch.syspath_prepend(str(FOLDER))
-    import limits
+    import outline_scores
 
-    shifted = limits.Shifted()
+    shifted = outline_scores.ShiftedScores()
     background = np.array([[0.8, 0.8, 0.6, 0.6, 0.1, 0.1]], np.float32)
     label = np.array([[0, 0, 1, 2, 2, 255]], np.uint8)
     shifted.add(np.stack([background, (1 - background) / 2, (1 - background) / 2]), label)
@@ -204,17 +285,17 @@ def test_limits_of_outlines_that_are_only_shifted(monkeypatch):
 
 
 @pytest.mark.parametrize("off", [-4, 0, 4])
-def test_the_loss_finds_the_outline_of_a_disc(monkeypatch, off):
+def test_the_loss_finds_the_outline_of_a_disc(off):
     """Of a uniform disc on a uniform ground; the mask is too small or too large, and has a border of 'ignore'."""
     pytest.importorskip("caffe", reason="the module it shares functions with runs a Caffe net")
-    monkeypatch.syspath_prepend(str(FOLDER))
     import moved_outlines
+    import outline_scores
 
     rows, columns = np.mgrid[:81, :81]
     radius = np.hypot(rows - 40, columns - 40)
     image = np.where(radius < 20, np.float32(200), np.float32(50)) * np.ones((3, 1, 1), np.float32)
     label = np.where(radius < 20 + off - 2, 3, np.where(radius < 20 + off + 2, 255, 0)).astype(np.uint8)
-    losses = moved_outlines.curve(image, moved_outlines.outwards(moved_outlines.sides_of(label)), 8, 8)
+    losses = moved_outlines.curve(image, moved_outlines.outwards(outline_scores.sides_of(label)), 8, 8)
     # No object at all, which is what -16 leaves of the smallest mask, parts no pixels either.
     assert moved_outlines.MOVES[1 + np.argmin(losses[1:])] == -off
 
