@@ -92,7 +92,7 @@ def images_table(folder, runs):
             text = DATA.format(parameters=PARAMETERS.format(folder=folder, more=more))
             net = make_net(folder, text)
             alone = median_seconds(lambda net=net: net._forward(0, 0), runs)
-            net.layers[0]._reader.close()
+            net.layers[0]._feed.close()
             net = make_net(folder, text + BUSY)
             waits = []
 
@@ -104,7 +104,7 @@ def images_table(folder, runs):
                     net._forward(1, 1)
 
             both = median_seconds(step, runs)
-            net.layers[0]._reader.close()
+            net.layers[0]._feed.close()
             wait = statistics.median(waits[6:])
             name = ("scaled, " if scales else "") + (
                 f"{workers} worker{'s' * (workers > 1)}" if workers else "prefetch: 0"

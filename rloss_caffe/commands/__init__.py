@@ -26,6 +26,12 @@ COMMANDS = {
     "looking": {
         "plot": "draw the curves of training logs, and write them as a table",
     },
+    "data": {
+        "fetch": "fetch PASCAL VOC 2012, masks and scribbles",
+        "scribbles": "turn ScribbleSup's XML files into label maps",
+        "lists": "make the lists of a VOC tree, and check every file they name",
+        "check": "check a data set, count its classes, draw samples of it",
+    },
     "set-up": {
         "doctor": "tell what will and will not work here, and how to mend it",
         "device_query": "tell which GPUs Caffe can use",

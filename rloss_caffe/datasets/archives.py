@@ -1,21 +1,21 @@
 """Unpack archives that somebody else made, trusting nothing in them."""
 
 import errno
-import lzma
+import os
 import re
 import stat
 import tarfile
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
+from rloss_caffe.data.files import quoted
 from rloss_caffe.data.progress import progress_bar
 
-__all__ = ["unpack"]
+__all__ = ["remove_tree", "unpack"]
 
 _BLOCK = 1 << 18
-# What tarfile, zipfile and the decompressors raise on damaged or unsupported archives.
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
+_DEEPEST = 32  # folders; the data sets have four
+_LONGEST = 255  # bytes of a name, in most file systems
 
 
 def unpack(archive, folder, max_bytes=20 << 30, max_files=500_000):
@@ -49,12 +49,46 @@ def unpack(archive, folder, max_bytes=20 << 30, max_files=500_000):
             _unpack_tar(archive, writer, start)
     except _Refused as error:
         raise ValueError(f"{archive}: {error}") from None
-    except _BROKEN as error:
-        raise ValueError(f"{archive}: damaged or cannot be unpacked: {error or type(error).__name__}") from None
     except OSError as error:
         if error.errno not in (None, errno.EINVAL):
             raise  # no space, no permission: not the archive's fault
         raise ValueError(f"{archive}: damaged: {error}") from None  # of gzip and bz2; an impossible offset in a zip
+    # On damaged archives tarfile, zipfile and the decompressors raise what they name, and much that they do not:
+    # struct.error, IndexError, KeyError, NotImplementedError, OverflowError.
+    except Exception as error:
+        raise ValueError(f"{archive}: damaged or cannot be unpacked: {error or type(error).__name__}") from None
+
+
+def remove_tree(folder):
+    """Remove a folder and all that is in it, however deep; nothing happens where there is none.
+
+    `shutil.rmtree` recurses, and gives up at some thousand folders within each other. Here each folder's folders are
+    moved up into the one that goes, so that no path grows long.
+    """
+    folder = os.fspath(folder)
+    if os.path.islink(folder) or os.path.isfile(folder):
+        os.unlink(folder)
+    if not os.path.isdir(folder):
+        return
+    waiting, number = [folder], 0
+    while waiting:
+        current = waiting.pop()
+        with os.scandir(current) as entries:
+            for entry in list(entries):
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)
+                elif current == folder:
+                    waiting.append(entry.path)
+                else:
+                    moved = folder
+                    while os.path.lexists(moved):
+                        number += 1
+                        moved = os.path.join(folder, f".removed {number}")
+                    os.rename(entry.path, moved)
+                    waiting.append(moved)
+        if current != folder:
+            os.rmdir(current)
+    os.rmdir(folder)
 
 
 class _Refused(Exception):
@@ -79,7 +113,7 @@ class _Writer:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = open(path, "xb")  # noqa: SIM115
         except (FileExistsError, NotADirectoryError):
-            raise _Refused(f"holds {name!r} twice, or as a file and a folder") from None
+            raise _Refused(f"holds {quoted(name)} twice, or as a file and a folder") from None
         with file:
             for block in iter(lambda: stream.read(_BLOCK), b""):
                 written += len(block)
@@ -88,13 +122,17 @@ class _Writer:
                     raise _Refused(f"would unpack to more than {self._max_bytes} bytes")
                 file.write(block)
         if written != size:
-            raise _Refused(f"damaged: {name!r} has {written} bytes of {size}")
+            raise _Refused(f"damaged: {quoted(name)} has {written} bytes of {size}")
 
 
 def _safe_parts(name):
     parts = [part for part in PurePosixPath(name).parts if part != "."]
     if not parts or name.startswith("/") or ".." in parts or re.search(r"[\\:\x00-\x1f]", name):
-        raise _Refused(f"holds the name {name!r}, which is not a plain relative one")
+        raise _Refused(f"holds the name {quoted(name)}, which is not a plain relative one")
+    if len(parts) > _DEEPEST or max(len(os.fsencode(part)) for part in parts) > _LONGEST:
+        raise _Refused(
+            f"holds the name {quoted(name)}; names have at most {_DEEPEST} folders, of {_LONGEST} bytes each"
+        )
     return parts
 
 
@@ -105,7 +143,7 @@ class _Member(tarfile.TarInfo):
     def frombuf(cls, buf, encoding, errors):
         member = super().frombuf(buf, encoding, errors)
         if member.size < 0 or (member.type not in tarfile.REGULAR_TYPES and member.size > 1 << 20):
-            raise _Refused(f"holds {member.name!r} with an impossible size, {member.size}")
+            raise _Refused(f"holds {quoted(member.name)} with an impossible size, {member.size}")
         return member
 
 
@@ -119,7 +157,7 @@ def _unpack_tar(archive, writer, start):
             if member.isreg() and not member.issparse():
                 writer.write(member.name, tar.extractfile(member), member.size)
             elif not member.isdir():
-                raise _Refused(f"holds {member.name!r}, which is a link or device, not a plain file or folder")
+                raise _Refused(f"holds {quoted(member.name)}, which is a link or device, not a plain file or folder")
             elif PurePosixPath(member.name) != PurePosixPath("."):
                 _safe_parts(member.name)
             tar.members = []  # else all headers are kept, and a bomb of empty files fills the memory
@@ -137,9 +175,13 @@ def _unpack_zip(archive, writer):
         members = [m for m in file.infolist() if "__MACOSX" not in m.filename and not m.filename.endswith(".DS_Store")]
         with progress_bar(len(members), "  unpacking") as bar:
             for member in members:
+                if not member.filename:  # zipfile itself stumbles over it
+                    raise _Refused("holds a member without a name")
                 kind = stat.S_IFMT(member.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise _Refused(f"holds {member.filename!r}, which is a link or device, not a plain file or folder")
+                    raise _Refused(
+                        f"holds {quoted(member.filename)}, which is a link or device, not a plain file or folder"
+                    )
                 if member.is_dir():
                     _safe_parts(member.filename)
                 else:

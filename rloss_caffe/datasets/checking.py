@@ -1,44 +1,38 @@
-"""Check lists of images and label maps file by file, and tell a person what is wrong with them."""
+"""Check images and label maps file by file, and count the labels."""
 
 import os
-from collections import Counter, namedtuple
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional, Tuple
 
 import numpy as np
 
+from rloss_caffe.data.files import printable, write_text
 from rloss_caffe.data.lists import Entry
 from rloss_caffe.data.progress import in_threads
 from rloss_caffe.data.reading import read_image, read_label
 from rloss_caffe.datasets.voc import IGNORE
 
-__all__ = ["Problem", "check_entries", "read_names", "report"]
-
-# kind: one of a few words to count by. entry: the line of the list. text: names the file.
-Problem = namedtuple("Problem", "kind entry text")
+__all__ = ["ClassShare", "Problem", "Statistics", "check_entries", "label_statistics", "write_problems"]
 
 
-def read_names(source):
-    """The entries of a list with names as they stand there, less a leading slash; no file is looked at.
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with an entry of a list."""
 
-    Raises
-    ------
-    ValueError
-        The list is missing or empty, or a line is not an image and a label.
-    """
-    try:
-        lines = Path(source).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the list {source}: {error}") from None
-    entries = []
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if len(words) == 1:
-            raise ValueError(f"{source}, line {number}: expected an image and a label, found {words[0]!r} alone")
-        if words:
-            entries.append(Entry(number, *(word.lstrip("/") for word in words[:2])))
-    if not entries:
-        raise ValueError(f"the list {source} is empty")
-    return entries
+    kind: str  # a few words to count by
+    entry: Entry
+    text: str  # names the file
+
+
+@dataclass(frozen=True)
+class _File:
+    """What a look at a file has found: its size, or what is wrong with it."""
+
+    size: Tuple[int, ...] = ()  # rows and columns
+    counts: Optional[np.ndarray] = None  # of a label map: how often each of the 256 values occurs
+    kind: str = ""
+    text: str = ""
 
 
 def check_entries(entries, root_folder, n_classes=21):
@@ -72,72 +66,117 @@ def check_entries(entries, root_folder, n_classes=21):
     problems, counts = [], {}
     for entry in entries:
         image, label = found[_look_at_image, entry.image], found[_look_at_label, entry.label]
-        kind, text = image[0] or label[0], image[1] if image[0] else label[1]
-        if not kind:
-            counts[entry.label] = label[2]
-            kind, text = _compare(entry, image[1], label[1], label[2], n_classes)
-        if kind:
-            problems.append(Problem(kind, entry, text))
+        if not image.kind and not label.kind:
+            counts[entry.label] = label.counts
+        wrong = image if image.kind else label if label.kind else _compare(entry, image, label, n_classes)
+        if wrong:
+            problems.append(Problem(wrong.kind, entry, wrong.text))
     return problems, counts
 
 
 def _look_at_image(path):
-    """(kind, text) of a problem, or (None, size)."""
     if not os.path.isfile(path):
-        return "missing image", f"no such file: {path}"
+        return _File(kind="missing image", text=f"no such file: {printable(path)}")
     try:
-        from PIL import Image
-
-        with Image.open(path) as image:
-            image.load()  # OpenCV is content with half a file, and fills the rest with grey
-        return None, read_image(path).shape[:2]
-    except (OSError, SyntaxError, ValueError) as error:
-        return "unreadable image", f"{path}: {error}"
+        return _File(read_image(path).shape[:2])
+    except ValueError as error:
+        return _File(kind="unreadable image", text=str(error))
 
 
 def _look_at_label(path):
-    """(kind, text) of a problem, or (None, size, counts of the 256 values)."""
     if not os.path.isfile(path):
-        return "missing label", f"no such file: {path}"
+        return _File(kind="missing label", text=f"no such file: {printable(path)}")
     try:
         label = read_label(path)
     except ValueError as error:
-        return "unreadable label", str(error)
-    return None, label.shape, np.bincount(label.ravel(), minlength=256)
+        return _File(kind="unreadable label", text=str(error))
+    return _File(label.shape, np.bincount(label.ravel(), minlength=256))
 
 
-def _compare(entry, image_size, label_size, counts, n_classes):
-    if image_size != label_size:
-        (h, w), (label_h, label_w) = image_size, label_size
-        return "sizes differ", f"{entry.image} has {w} x {h} pixels, {entry.label} has {label_w} x {label_h}"
-    values = np.flatnonzero(counts)
+def _compare(entry, image, label, n_classes):
+    """What is wrong with two files that can be read, or None."""
+    name = printable(entry.label)
+    if image.size != label.size:
+        (h, w), (label_h, label_w) = image.size, label.size
+        text = f"{printable(entry.image)} has {w} x {h} pixels, {name} has {label_w} x {label_h}"
+        return _File(kind="sizes differ", text=text)
+    values = np.flatnonzero(label.counts)
     wrong = values[(values >= n_classes) & (values != IGNORE)]
     if len(wrong):
         shown = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
-        text = f"{entry.label} has the values {shown}; allowed are 0 to {n_classes - 1} and {IGNORE}"
-        return "wrong label value", text
-    if counts[:n_classes].sum() == 0:
-        return "nothing labelled", f"{entry.label} holds nothing but {IGNORE}"
-    return None, None
+        text = f"{name} has the values {shown}; allowed are 0 to {n_classes - 1} and {IGNORE}"
+        return _File(kind="wrong label value", text=text)
+    if label.counts[:n_classes].sum() == 0:
+        return _File(kind="nothing labelled", text=f"{name} holds nothing but {IGNORE}")
+    return None
 
 
-def report(problems, path, title):
-    """Print how many problems of which kind there are and the first ten; write all to a file, one a line.
+def write_problems(problems, path):
+    """Write problems to a file, one a line with its kind; a file of an earlier run goes when there are none.
 
-    `problems` are pairs of a list's name and a Problem. A file of an earlier run is removed when there are none.
+    Parameters
+    ----------
+    problems : list of (str, Problem)
+        With the name of the problem's list.
+    path : path
+
+    Returns
+    -------
+    list of str
+        The lines, without the kinds.
     """
     path = Path(path)
-    if not problems:
-        if path.exists():
-            path.unlink()
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"{name}, line {problem.entry.line}: {problem.text}" for name, problem in problems]
-    kinds = [problem.kind for _, problem in problems]
-    path.write_text("".join(f"{kind}\t{line}\n" for kind, line in zip(kinds, lines)), encoding="utf-8")
-    print(f"{title}: " + ", ".join(f"{count} x {kind}" for kind, count in Counter(kinds).most_common()))
-    for line in lines[:10]:
-        print(f"  {line}")
-    if len(lines) > 10:
-        print(f"  ... and {len(lines) - 10} more")
-    print(f"all of them: {path}")
+    if problems:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, "".join(f"{problem.kind}\t{line}\n" for (_, problem), line in zip(problems, lines)))
+    elif path.exists():
+        path.unlink()
+    return lines
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """How much of a data set has a label."""
+
+    label: int
+    images: int  # that have it
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the label maps of a data set hold."""
+
+    images: int
+    pixels: int
+    labelled: int  # pixels that are not ignored
+    shares: np.ndarray  # (images,): the labelled share of each, 0 to 1
+    classes: Tuple[ClassShare, ...]  # each class, and what is ignored as the last
+
+
+def label_statistics(counts, n_classes):
+    """Count classes over a data set.
+
+    Parameters
+    ----------
+    counts : integer array (images, 256)
+        How often each value occurs in each label map.
+    n_classes : int
+
+    Returns
+    -------
+    Statistics
+    """
+    counts = np.asarray(counts)
+    labelled = counts[:, :n_classes].sum(1)
+    return Statistics(
+        len(counts),
+        int(counts.sum()),
+        int(labelled.sum()),
+        labelled / counts.sum(1),
+        tuple(
+            ClassShare(label, int((counts[:, label] > 0).sum()), int(counts[:, label].sum()))
+            for label in [*range(n_classes), IGNORE]
+        ),
+    )

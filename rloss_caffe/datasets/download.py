@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,7 +15,7 @@ __all__ = ["download"]
 _BLOCK = 1 << 18
 
 
-def download(url, path, retries=5, max_bytes=1 << 40, timeout=60, pause=1.0):
+def download(url, path, retries=5, max_bytes=1 << 40, timeout=60, pause=1.0, say=print):
     """Fetch an http or https address into a file, going on where an earlier call was cut off.
 
     The file grows as ``NAME.part`` and gets its name when complete. ``NAME.part.json`` keeps what tells one version of
@@ -35,6 +34,8 @@ def download(url, path, retries=5, max_bytes=1 << 40, timeout=60, pause=1.0):
         Seconds without a byte after which the connection counts as cut.
     pause : float
         Seconds before the first new attempt; doubled for every further one, up to 30.
+    say : callable
+        Gets a line for people before each new attempt.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def download(url, path, retries=5, max_bytes=1 << 40, timeout=60, pause=1.0):
             kept = f"; {_size(part)} bytes are kept, the same command goes on from there" if _size(part) else ""
             raise OSError(f"{url}: {problem}{kept}")
         wait = min(pause * 2 ** (attempt - 1), 30)
-        print(f"{url}: {problem}; again in {wait:g} s", file=sys.stderr)
+        say(f"{url}: {problem}; again in {wait:g} s")
         time.sleep(wait)
     os.replace(part, path)
     _about(part).unlink()

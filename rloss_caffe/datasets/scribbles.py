@@ -1,30 +1,23 @@
-#!/usr/bin/env python
-"""Convert ScribbleSup's XML files of polylines to label maps: one PNG an image, class numbers, 255 unlabelled.
-
-Usage: python tools/scribbles_to_png.py scribble_annotation/pascal_2012 --output VOC2012/pascal_2012_scribble
+"""ScribbleSup's XML files of polylines, made into label maps.
 
 A file holds <filename>, <size> and one <polygon> a stroke: <tag> with the class and <point>s with <X> and <Y>, in
-pixels from the top-left one, (0, 0). Strokes are three pixels wide (a pixel belongs to one if its centre is at most
-1.5 pixels from the line); later strokes lie over earlier ones; what is outside the image is clipped.
-Files that are wrong are named, the others converted; the exit status is then 1.
+pixels.
 """
 
-import argparse
 import math
-import os
-import sys
 import xml.etree.ElementTree as ET
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from rloss_caffe.data.progress import in_threads
+from rloss_caffe.data.files import printable, replacing
 from rloss_caffe.datasets.strokes import draw_polyline
 from rloss_caffe.datasets.voc import CLASSES, IGNORE
 
+__all__ = ["convert", "save"]
+
 # What other VOC-like data sets and labelling programs call the classes, besides VOC's own names.
-SYNONYMS = {
+_SYNONYMS = {
     "airplane": "aeroplane",
     "plane": "aeroplane",
     "bike": "bicycle",
@@ -35,52 +28,30 @@ SYNONYMS = {
     "table": "diningtable",
     "tv": "tvmonitor",
 }
-LABELS = {name: label for label, name in enumerate(CLASSES)}
-LABELS.update({synonym: LABELS[name] for synonym, name in SYNONYMS.items()})
+_LABELS = {name: label for label, name in enumerate(CLASSES)}
+_LABELS.update({synonym: _LABELS[name] for synonym, name in _SYNONYMS.items()})
 
-LARGEST_FILE = 10_000_000  # bytes; ScribbleSup's files have some ten thousand
-LARGEST_SIDE = 20_000  # pixels
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("xml", nargs="+", type=Path, metavar="XML", help="files, or folders of *.xml")
-    parser.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="for ID.png")
-    parser.add_argument("--width", type=float, default=3, help="of the strokes in pixels (default 3)")
-    parser.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="JPEGImages: check sizes, or take them from there"
-    )
-    arguments = parser.parse_args()
-    if not 1 <= arguments.width <= 100:
-        parser.error(f"--width is in pixels, from 1 to 100, found {arguments.width:g}")
-    paths = [p for given in arguments.xml for p in (sorted(given.glob("*.xml")) if given.is_dir() else [given])]
-    if not paths:
-        parser.error(f"there are no .xml files in {', '.join(map(str, arguments.xml))}")
-    repeated = [name for name, count in Counter(path.stem for path in paths).items() if count > 1]
-    if repeated:
-        parser.error(f"several files would become {repeated[0]}.png")
-    arguments.output.mkdir(parents=True, exist_ok=True)
-
-    def work(path):
-        try:
-            label = convert(path, arguments.width, arguments.images)
-            save(label, arguments.output / f"{path.stem}.png")
-        except (OSError, ValueError) as error:
-            return None, str(error)
-        return np.mean(label != IGNORE), None
-
-    shares, errors = [], []
-    for share, error in in_threads(work, paths, "converting"):
-        shares.append(share) if error is None else errors.append(error)
-    for error in errors:
-        print(f"scribbles_to_png: {error}", file=sys.stderr)
-    labelled = f", {100 * np.mean(shares):.2f} % of their pixels labelled" if shares else ""
-    print(f"{len(shares)} label maps in {arguments.output}{labelled}; {len(errors)} files were wrong")
-    return 1 if errors else 0
+_LARGEST_FILE = 10_000_000  # bytes; ScribbleSup's files have some ten thousand
+_LARGEST_SIDE = 20_000  # pixels
 
 
-def convert(path, width=3, images=None):
-    """The label map of an XML file, (H, W) uint8.
+def convert(path, width=3, images=None, origin=0):
+    """The label map of an XML file.
+
+    Parameters
+    ----------
+    path : Path
+    width : float
+        Of the strokes, in pixels: a pixel belongs to a stroke if its centre is at most half of it from the line.
+    images : Path, optional
+        The folder of the images NAME.jpg, to check sizes, or to take them from.
+    origin : float
+        The coordinates of the centre of the top-left pixel: 0, or 1 where a program counted as MATLAB does.
+
+    Returns
+    -------
+    array (H, W), uint8
+        255 is unlabelled. Later strokes lie over earlier ones; what is outside the image is clipped.
 
     Raises
     ------
@@ -88,26 +59,29 @@ def convert(path, width=3, images=None):
         The file is no such XML, or sizes, classes or points in it are wrong: the message names it.
     """
     try:
-        root = read_xml(path)
+        root = _read_xml(path)
         name = (root.findtext(".//filename") or "").strip()
         if name and Path(name).stem != path.stem:
             raise ValueError(f"it is about another image, {name!r}")
-        height, width_of_image = image_size(root, images and images / f"{path.stem}.jpg")
-        strokes = [read_stroke(polygon, number) for number, polygon in enumerate(root.iter("polygon"), 1)]
+        height, width_of_image = _image_size(root, images and images / f"{path.stem}.jpg")
+        strokes = [_read_stroke(polygon, number) for number, polygon in enumerate(root.iter("polygon"), 1)]
         if not strokes:
             raise ValueError("there is no <polygon> in it, so that nothing would be labelled")
         label = np.full((height, width_of_image), IGNORE, np.uint8)
         for value, points in strokes:
-            draw_polyline(label, points, value, width)
+            draw_polyline(label, np.subtract(points, origin), value, width)
+    except OSError as error:
+        reason = f"{error.strerror}: {printable(error.filename)}" if error.filename else error
+        raise ValueError(f"{printable(path)}: {reason}") from None
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{printable(path)}: {error}") from None
     return label
 
 
-def read_xml(path):
+def _read_xml(path):
     """The root element. DOCTYPE is refused: entities, which can grow without end, can only be declared there."""
-    if path.stat().st_size > LARGEST_FILE:
-        raise ValueError(f"it has more than {LARGEST_FILE} bytes, which no file of strokes needs")
+    if path.stat().st_size > _LARGEST_FILE:
+        raise ValueError(f"it has more than {_LARGEST_FILE} bytes, which no file of strokes needs")
     parser = ET.XMLParser(target=_Builder())
     data = path.read_bytes()
     if not data.strip():
@@ -126,13 +100,13 @@ class _Builder(ET.TreeBuilder):
         raise ValueError("it has a DOCTYPE, which files of strokes have no use for; it is not read")
 
 
-def image_size(root, image):
+def _image_size(root, image):
     """Height and width, from <size>, which must agree with the image if one is given, or from that alone."""
     size = root.find(".//size")
-    written = None if size is None else tuple(number(size, name, "<size>") for name in ("height", "width"))
-    if written and not all(side == int(side) and 1 <= side <= LARGEST_SIDE for side in written):
+    written = None if size is None else tuple(_number(size, name, "<size>") for name in ("height", "width"))
+    if written and not all(side == int(side) and 1 <= side <= _LARGEST_SIDE for side in written):
         raise ValueError(
-            f"<size> must be whole numbers from 1 to {LARGEST_SIDE}, found {written[1]:g} x {written[0]:g}"
+            f"<size> must be whole numbers from 1 to {_LARGEST_SIDE}, found {written[1]:g} x {written[0]:g}"
         )
     if image is None and written is None:
         raise ValueError("there is no <size> in it; --images FOLDER takes sizes from the images")
@@ -147,19 +121,19 @@ def image_size(root, image):
     return tuple(map(int, written))
 
 
-def read_stroke(polygon, number_of_stroke):
+def _read_stroke(polygon, number_of_stroke):
     place = f"stroke {number_of_stroke}"
     tag = (polygon.findtext("tag") or "").strip()
-    value = LABELS.get("".join(c for c in tag.lower() if c.isalnum()))
+    value = _LABELS.get("".join(c for c in tag.lower() if c.isalnum()))
     if value is None:
-        raise ValueError(f"{place} has the unknown class {tag!r}; known are {', '.join(LABELS)}")
-    points = [tuple(number(point, axis, place) for axis in "XY") for point in polygon.iter("point")]
+        raise ValueError(f"{place} has the unknown class {tag!r}; known are {', '.join(_LABELS)}")
+    points = [tuple(_number(point, axis, place) for axis in "XY") for point in polygon.iter("point")]
     if not points:
         raise ValueError(f"{place} ({tag}) has no points")
     return value, points
 
 
-def number(element, name, place):
+def _number(element, name, place):
     text = element.findtext(name)
     try:
         value = float(text)
@@ -171,13 +145,8 @@ def number(element, name, place):
 
 
 def save(label, path):
-    """Write a label map: all of the file or nothing of it, however this program ends."""
+    """Write a label map as a grey PNG, whole or not at all."""
     from PIL import Image
 
-    new = path.with_suffix(".new")
-    Image.fromarray(label).save(new, format="PNG")
-    os.replace(new, path)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    with replacing(path) as temporary:
+        Image.fromarray(label).save(temporary, format="PNG")

@@ -1,4 +1,4 @@
-"""tools/fetch_data.py: downloads from a server of our own that misbehaves, and archives that mean harm."""
+"""``rloss-caffe fetch``: downloads from a server of our own that misbehaves, and archives that mean harm."""
 
 import gzip
 import hashlib
@@ -7,18 +7,21 @@ import io
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+import warnings
 import zipfile
 
 import pytest
-from helpers.paths import ROOT
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rloss_caffe.datasets.archives import unpack
+from rloss_caffe.datasets.archives import remove_tree, unpack
 from rloss_caffe.datasets.download import download
 
 CONTENT = os.urandom(1000) * 1000
@@ -139,7 +142,7 @@ def test_a_complete_part_needs_nothing_more(server, tmp_path):
 def test_server_errors(server, tmp_path, capsys):
     server.failures = [503, 500]
     download(server.url, tmp_path / "a", retries=2, pause=0)
-    assert (tmp_path / "a").read_bytes() == CONTENT and "503" in capsys.readouterr().err
+    assert (tmp_path / "a").read_bytes() == CONTENT and "503" in capsys.readouterr().out
     server.failures, asked = [404, 404], len(server.log)
     with pytest.raises(OSError, match="404"):
         download(server.url, tmp_path / "b", retries=5, pause=0)
@@ -222,6 +225,21 @@ def negative_size():
     return bytes(buffer)
 
 
+def nameless_zip():
+    """zipfile writes no member without a name: the one letter's length is set to 0 in both headers."""
+    data = bytearray(zip_bytes(("a", b""), compression=zipfile.ZIP_STORED))
+    central = data.index(b"PK\1\2")
+    end = data.index(b"PK\5\6")
+    del data[central + 46]
+    data[central + 28] = 0
+    del data[30]
+    data[26] = 0
+    size = end - 2 - (central - 1)
+    end -= 2
+    data[end + 12 : end + 20] = size.to_bytes(4, "little") + (central - 1).to_bytes(4, "little")
+    return bytes(data)
+
+
 GOOD_TAR, GOOD_ZIP = tar_bytes(*FILES), zip_bytes(("a", os.urandom(500)), compression=zipfile.ZIP_STORED)
 HOSTILE = {
     "tar, parent": (tar_bytes(("../evil", b"x")), "name '../evil'"),
@@ -253,6 +271,11 @@ HOSTILE = {
     "zip, absolute": (zip_bytes(("/tmp/evil", b"x")), "not a plain relative"),
     "zip, folder": (zip_bytes(("../evil/", b"")), "not a plain relative"),
     "zip, symlink": (zip_bytes((zip_link("a"), "/etc")), "link"),
+    "zip, no name": (nameless_zip(), "a member without a name"),
+    "zip, deep": (zip_bytes(("/".join(["d"] * 1900) + "/a", b"x")), "d/d/.*at most 32 folders"),
+    "tar, deep folder": (tar_bytes(special("/".join(["d"] * 33), tarfile.DIRTYPE)), "at most 32 folders"),
+    "zip, long name": (zip_bytes(("a" * 256, b"x")), "of 255 bytes each"),
+    "tar, long name": (tar_bytes(("\u56fe" * 100, b"x")), "of 255 bytes each"),
     "zip, twice": (zip_bytes(("a", b"x"), ("./a", b"y")), "'./a' twice"),
     "zip, bomb": (zip_bytes(("a", bytes(2_000_000))), "more than 1000000 bytes"),
     "zip, many files": (zip_bytes(*((str(n), b"") for n in range(200))), "more than 100 files"),
@@ -273,6 +296,72 @@ def test_hostile_and_damaged_archives(tmp_path, case):
     everything = [path for path in tmp_path.rglob("*") if "out" not in path.parts]
     assert {path.name for path in everything} == {"archive", "deep"}  # nothing outside the folder
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
+
+
+def test_removing_a_tree_of_any_depth(tmp_path):
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "kept").write_text("")
+    here = os.open(deep, os.O_RDONLY)
+    for number in range(1900):  # deeper than a path can say, and than Python recurses
+        os.mkdir("d" * 20, dir_fd=here)
+        if number % 500 == 0:
+            os.symlink(tmp_path / "outside", "link", dir_fd=here)
+            os.mkdir(f".removed {number}", dir_fd=here)
+        inner = os.open("d" * 20, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    remove_tree(deep)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outside"] and (tmp_path / "outside" / "kept").exists()
+    remove_tree(deep)
+    (tmp_path / "a").write_text("")
+    os.symlink(tmp_path / "outside", tmp_path / "b")
+    for name in "ab":
+        remove_tree(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outside"]
+
+
+NAMES = st.lists(
+    st.sampled_from(["a", "b", "..", ".", "", "/", "\\", "C:", "\0", "\n", "x" * 300, "\u56fe", "__MACOSX", "d/" * 40]),
+    max_size=5,
+).map("/".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.tuples(NAMES, st.sampled_from("-dlhcbpz"), st.binary(max_size=30)), max_size=5), st.data())
+def test_an_archive_is_unpacked_below_its_folder_or_refused(tmp_path_factory, members, data):
+    """Names, kinds and damage of every sort; what is left can be removed."""
+    folder = tmp_path_factory.mktemp("archive")
+    stored = io.BytesIO()
+    if data.draw(st.booleans()):
+        kinds = dict(zip("-dlhcbp", "0521346"))
+        with tarfile.open(fileobj=stored, mode=data.draw(st.sampled_from(["w", "w:gz", "w:xz"]))) as tar:
+            for name, kind, content in members:
+                info = special(name, kinds.get(kind, "7").encode(), "/etc/passwd")
+                info.size = len(content) if kind == "-" else 0
+                tar.addfile(info, io.BytesIO(content))
+    else:
+        modes = {"-": 0o100644, "d": 0o40755, "l": 0o120777, "c": 0o20644, "b": 0o60644, "p": 0o10644, "h": 0, "z": 0}
+        with warnings.catch_warnings(), zipfile.ZipFile(stored, "w", zipfile.ZIP_DEFLATED) as file:
+            warnings.simplefilter("ignore")  # a name that comes twice
+            for name, kind, content in members:
+                info = zipfile.ZipInfo(name or "a")
+                info.external_attr = modes[kind] << 16
+                file.writestr(info, content)
+    content = bytearray(stored.getvalue())
+    for _ in range(data.draw(st.integers(0, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    (folder / "archive").write_bytes(content)
+    try:
+        unpack(folder / "archive", folder / "out", 1_000_000, 100)
+    except ValueError as error:
+        assert str(error).startswith(str(folder / "archive"))
+        str(error).encode()
+    assert not [path for path in folder.rglob("*") if path.is_symlink() or not (path.is_dir() or path.is_file())]
+    remove_tree(folder / "out")
+    assert os.listdir(folder) == ["archive"]
 
 
 def test_damage_anywhere_is_an_error_or_harmless(tmp_path):
@@ -297,7 +386,7 @@ def test_damage_anywhere_is_an_error_or_harmless(tmp_path):
 # --- the tool --------------------------------------------------------------------------------------------------------
 
 
-TOOL = [sys.executable, str(ROOT / "tools" / "fetch_data.py")]
+TOOL = [sys.executable, "-m", "rloss_caffe", "fetch"]
 
 
 def fetch(root, *arguments):
@@ -412,6 +501,27 @@ def test_a_wrong_checksum_and_a_killed_run(server, tmp_path):
     assert not (root / "SegmentationClassAug").exists()
     assert fetch(root, "masks", "--url", url).returncode == 0
     assert sorted(path.name for path in root.iterdir()) == ["SegmentationClassAug", "downloads"]
+
+
+def test_a_deep_archive_does_not_stop_later_calls(server, tmp_path):
+    """An older version left such a folder, and failed on it from then on."""
+    root = tmp_path / "voc"
+    left = root / ".unpacking_masks"
+    left.mkdir(parents=True)
+    with pytest.raises((OSError, RecursionError)):  # as it was: the folder is really one that is hard to remove
+        here = os.open(left, os.O_RDONLY)
+        for _ in range(1900):
+            os.mkdir("folder", dir_fd=here)
+            here, outer = os.open("folder", os.O_RDONLY, dir_fd=here), here
+            os.close(outer)
+        os.close(here)
+        shutil.rmtree(left)
+    server.content = zip_bytes(("/".join(["d"] * 1900) + "/a.png", b"x"))
+    result = fetch(root, "masks", "--url", f"masks={server.url}")
+    assert result.returncode == 1 and "at most 32 folders" in result.stderr and "Traceback" not in result.stderr
+    assert [path.name for path in root.iterdir()] == ["downloads"]
+    server.content = MASKS
+    assert fetch(root, "masks", "--url", f"masks={server.url}").returncode == 0
 
 
 def test_what_the_tool_says(tmp_path):

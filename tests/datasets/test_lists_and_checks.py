@@ -1,26 +1,31 @@
-"""tools/make_lists.py and tools/check_dataset.py on small trees that the tests write."""
+"""``rloss-caffe lists`` and ``rloss-caffe check`` on small trees that the tests write."""
 
+import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from helpers.paths import ROOT, shared_path
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 Image = pytest.importorskip("PIL.Image", reason="label maps are read with Pillow")
 pytest.importorskip("cv2", reason="images are read with OpenCV")
 
 from rloss_caffe.data.lists import read_list  # noqa: E402
 from rloss_caffe.datasets.voc import CLASSES, palette  # noqa: E402
+from rloss_caffe.pictures import contact_sheet  # noqa: E402
 from rloss_caffe.pictures.overlays import draw_mask, draw_scribbles, is_scribble  # noqa: E402
 
 TRAIN, VAL = ["2007_000001", "2007_000003", "2008_000002", "2009_000005"], ["2007_000002", "2007_000004"]
 FOLDERS = ["JPEGImages", "SegmentationClassAug", "pascal_2012_scribble"]
 
 
-def run(tool, *arguments):
-    command = [sys.executable, str(ROOT / "tools" / tool), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+def run(tool, *arguments, cwd=None):
+    command = [sys.executable, "-m", "rloss_caffe", tool, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ def save(path, label):
 
 def make(root, *options):
     output = root.parent / "list"
-    return run("make_lists.py", "--data-root", root, "--output", output, *options), output
+    return run("lists", "--data-root", root, "--output", output, *options), output
 
 
 def lines(path):
@@ -121,7 +126,7 @@ def change(root, name, function):
     [
         (break_missing_image, "missing image", "no such file", 3),
         (break_missing_label, "missing label", "no such file", 1),
-        (break_truncated_image, "unreadable image", "truncated", 3),
+        (break_truncated_image, "unreadable image", "this JPEG is cut off before its end", 3),
         (break_truncated_label, "unreadable label", "could not open or decode", 1),
         (break_size, "sizes differ", "40 x 31 pixels, pascal_2012_scribble/2007_000003.png has 41 x 31", 1),
         (break_value, "wrong label value", "the values 21; allowed are 0 to 20 and 255", 1),
@@ -156,7 +161,9 @@ def test_a_folder_that_is_missing_and_a_long_report(tree):
     names = [f"2011_{number:06}" for number in range(20)]
     (tree.parent / "ids").write_text("\n".join(names + TRAIN))
     result, output = make(tree, "--ids", tree.parent / "ids")
-    assert result.returncode == 1 and "no pascal_2012_scribble/" in result.stderr and "fetch_data.py" in result.stderr
+    assert (
+        result.returncode == 1 and "no pascal_2012_scribble/" in result.stderr and "rloss-caffe fetch" in result.stderr
+    )
     assert "60 x missing image" in result.stdout and "4 x missing label" in result.stdout
     assert "... and 54 more" in result.stdout and result.stdout.count("no such file") == 10
     assert len(lines(output / "problems.txt")) == 64
@@ -174,6 +181,27 @@ def test_a_repaired_tree_leaves_no_old_report(tree):
     path.write_bytes(content)
     result, output = make(tree)
     assert result.returncode == 0 and not (output / "problems.txt").exists()
+
+
+def test_a_mark_in_the_ids_moves_no_validation_image_into_training(tree):
+    """Worst with --skip-missing: the marked id had no files, and its image no id that kept it out of training."""
+    (tree / "ImageSets/Segmentation/val.txt").write_text("\n".join(VAL) + "\n", encoding="utf-8-sig")
+    for options in ((), ("--skip-missing",)):
+        result, output = make(tree, *options)
+        assert result.returncode == 0
+        assert lines(output / "train_id.txt") == TRAIN and lines(output / "val_id.txt") == VAL
+    (tree.parent / "ids").write_text(VAL[0], encoding="utf-16")
+    assert "1 ids of the validation set" in make(tree, "--ids", tree.parent / "ids")[0].stderr
+
+
+def test_where_lists_go(tree):
+    assert run("lists", "--data-root", tree).returncode == 0
+    assert len(lines(tree / "list" / "train.txt")) == len(TRAIN)
+    shutil.rmtree(tree / "ImageSets")
+    result = run("lists", "--data-root", tree)
+    assert result.returncode == 1 and "would be written over: say by --output" in result.stderr
+    result, output = make(tree)
+    assert result.returncode == 0 and lines(output / "train.txt") == lines(tree / "list" / "train.txt")
 
 
 def test_chosen_ids(tree):
@@ -197,13 +225,13 @@ def test_lists_that_are_there_already(tree):
         text = "".join(f"/{line.replace(' ', ' /')}\n" for line in lines(output / f"{name}.txt"))
         (tree / "list" / f"{name}.txt").write_text(text)
     copied = tree.parent / "copied"
-    result = run("make_lists.py", "--data-root", tree, "--output", copied)
+    result = run("lists", "--data-root", tree, "--output", copied)
     assert result.returncode == 0, result.stderr
     names = ["train.txt", "train_id.txt", "val.txt", "val_id.txt"]
     assert sorted(path.name for path in copied.iterdir()) == names
     assert all(lines(copied / name) == lines(output / name) for name in names)
     (tree / "list" / "odd.txt").write_text("JPEGImages/a.jpg\n")
-    result = run("make_lists.py", "--data-root", tree, "--output", copied)
+    result = run("lists", "--data-root", tree, "--output", copied)
     assert result.returncode == 1 and "odd.txt, line 1: expected an image and a label" in result.stderr
 
 
@@ -219,11 +247,11 @@ def test_unusable_trees(tree, tmp_path):
 
 def test_voc_mini(tmp_path):
     root = shared_path("voc_mini")
-    result = run("make_lists.py", "--data-root", root, "--output", tmp_path)
+    result = run("lists", "--data-root", root, "--output", tmp_path)
     assert result.returncode == 0, result.stdout
     for path in (root / "list").iterdir():
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
-    result = run("check_dataset.py", tmp_path / "train.txt", "--data-root", root, "--count", 0)
+    result = run("check", tmp_path / "train.txt", "--data-root", root, "--count", 0)
     assert result.returncode == 0
     assert "600 images" in result.stdout
     # The folder's README counts 1,375,521 scribble pixels, and these images of every class.
@@ -243,7 +271,7 @@ def test_voc_mini(tmp_path):
 def test_check_and_pictures(tree):
     pytest.importorskip("matplotlib")
     _, lists = make(tree)
-    result = run("check_dataset.py", lists / "train.txt", "--data-root", tree, "--count", 3, "--output", tree / "a")
+    result = run("check", lists / "train.txt", "--data-root", tree, "--count", 3, "--output", tree / "a")
     assert result.returncode == 0, result.stderr
     # The fixture draws 15 pixels in each image of 40 x 30 to 40 x 33.
     assert f"4 images, 0.0 million pixels, {100 * 60 / (40 * (30 + 31 + 32 + 33)):.2f} % labelled" in result.stdout
@@ -252,28 +280,113 @@ def test_check_and_pictures(tree):
     pictures = sorted(path.name for path in (tree / "a").iterdir())
     assert len(pictures) == 4 and pictures[-1] == "contact_sheet.png"
     with Image.open(tree / "a" / "contact_sheet.png") as sheet:
-        assert abs(sheet.size[0] - 3 * 340) <= 2
+        assert sheet.size[0] == contact_sheet.WIDTH
     name = pictures[0][:-4]
     with Image.open(tree / "a" / pictures[0]) as overlay, Image.open(tree / "JPEGImages" / f"{name}.jpg") as photo:
         overlay, photo = np.array(overlay), np.array(photo)
     assert (overlay[10, 6:11] == palette()[15]).all() and (overlay[2, 1:11] == 0).all()
     assert (overlay[9, 6:11] == 235).all() and np.abs(overlay[25:].astype(int) - photo[25:]).max() <= 2
-    again = run("check_dataset.py", lists / "train.txt", "--data-root", tree, "--count", 3, "--output", tree / "b")
+    again = run("check", lists / "train.txt", "--data-root", tree, "--count", 3, "--output", tree / "b")
     assert again.returncode == 0 and sorted(path.name for path in (tree / "b").iterdir()) == pictures
-    other = run("check_dataset.py", lists / "val.txt", "--data-root", tree, "--count", 99, "--output", tree / "c")
+    other = run("check", lists / "val.txt", "--data-root", tree, "--count", 99, "--output", tree / "c")
     assert other.returncode == 0 and len(list((tree / "c").iterdir())) == 3
 
 
 def test_check_reports(tree):
     _, lists = make(tree)
     break_value(tree, TRAIN[2])
-    result = run("check_dataset.py", lists / "train.txt", "--data-root", tree, "--count", 0, "--output", tree / "a")
+    result = run("check", lists / "train.txt", "--data-root", tree, "--count", 0, "--output", tree / "a")
     assert result.returncode == 1 and "1 x wrong label value" in result.stdout and "train.txt, line 3" in result.stdout
     assert "3 images" in result.stdout and (tree / "a" / "problems.txt").exists()
     more = ("--count", 0, "--classes", 22)
-    assert run("check_dataset.py", lists / "train.txt", "--data-root", tree, *more).returncode == 0
-    result = run("check_dataset.py", tree / "nothing.txt", "--data-root", tree)
-    assert result.returncode == 2 and "cannot read the list" in result.stderr
+    assert run("check", lists / "train.txt", "--data-root", tree, *more).returncode == 0
+    result = run("check", tree / "nothing.txt", "--data-root", tree)
+    assert result.returncode == 1 and "cannot read the list" in result.stderr
+
+
+def test_names_of_classes(tree):
+    """VOC's only for VOC's images, or if told."""
+    shutil.move(tree / "JPEGImages" / f"{TRAIN[0]}.jpg", tree / "mine.jpg")
+    (tree / "list.txt").write_text(f"mine.jpg SegmentationClassAug/{TRAIN[0]}.png\n")
+    for options, names in (
+        ((), ["class 0", "class 15"]),
+        (("--names", "voc"), ["background", "person"]),
+        (("--names", ",".join(f"my{n}" for n in range(16))), ["my0", "my15"]),
+        (("--classes", 16), ["class 0", "class 15"]),
+    ):
+        result = run("check", "list.txt", "--data-root", ".", "--count", 0, *options, cwd=tree)
+        assert result.returncode == 0, result.stderr
+        assert all(f"  {name} " in result.stdout for name in names)
+    assert (
+        "--names has 2 names, --classes says 3"
+        in run("check", "list.txt", "--data-root", ".", "--names", "a,b", "--classes", 3, cwd=tree).stderr
+    )
+
+
+def test_nothing_lands_in_the_working_folder_but_in_the_default_place(tree):
+    pytest.importorskip("matplotlib")
+    (tree / "list.txt").write_text(f"JPEGImages/{TRAIN[0]}.jpg SegmentationClassAug/{TRAIN[0]}.png\n")
+    before = set(tree.iterdir())
+    assert run("check", "list.txt", "--data-root", ".", "--count", 0, cwd=tree).returncode == 0
+    assert set(tree.iterdir()) == before
+    result = run("check", "list.txt", "--data-root", ".", cwd=tree)
+    assert result.returncode == 0 and "wrote rloss_output/check/contact_sheet.png" in result.stderr
+    assert set(tree.iterdir()) - before == {tree / "rloss_output"}
+    assert (tree / "rloss_output" / ".gitignore").read_text() == "*\n"
+    result = run("check", "list.txt", "--data-root", ".", "--output", "new/folder", cwd=tree)
+    assert result.returncode == 0 and (tree / "new" / "folder" / "contact_sheet.png").exists()
+
+
+@pytest.mark.parametrize(
+    "script, example",
+    [("make_lists", "lists"), ("check_dataset", "check"), ("fetch_data", "fetch"), ("scribbles_to_png", "scribbles")],
+)
+def test_the_scripts_are_the_subcommands(script, example):
+    command = [sys.executable, str(ROOT / "tools" / f"{script}.py"), "--help"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0 and f"example: rloss-caffe {example} " in result.stdout
+
+
+def test_names_in_other_encodings(tree):
+    """Latin-1 and GBK in a list, in both commands; what is printed can be printed."""
+    names = ["B\xe4ume".encode("latin-1"), "\u56fe".encode("gbk")]
+    for name in names:
+        for folder, kind in (("JPEGImages", "jpg"), ("SegmentationClassAug", "png")):
+            old = tree / folder / f"{TRAIN[0]}.{kind}"
+            shutil.copy(old, os.path.join(os.fsencode(tree / folder), name + b"." + kind.encode()))
+    text = b"".join(b"JPEGImages/%s.jpg SegmentationClassAug/%s.png\n" % (name, name) for name in names)
+    (tree / "mine").mkdir()
+    (tree / "mine" / "train.txt").write_bytes(text)
+    result = run("lists", "--data-root", tree, "--from-lists", tree / "mine", "--output", tree / "copied")
+    assert result.returncode == 0, result.stderr
+    assert (tree / "copied" / "train.txt").read_bytes() == text
+    result = run("check", tree / "copied" / "train.txt", "--data-root", tree, "--output", tree / "sheet", "--count", 2)
+    assert result.returncode == 0 and "2 images" in result.stdout, result.stderr
+    assert len(list((tree / "sheet").iterdir())) == 3
+    os.unlink(os.path.join(os.fsencode(tree / "JPEGImages"), names[0] + b".jpg"))
+    result = run("check", tree / "copied" / "train.txt", "--data-root", tree, "--output", tree / "sheet", "--count", 0)
+    assert result.returncode == 1 and "B\\xe4ume.jpg" in result.stdout and "Traceback" not in result.stderr
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 3000), st.integers(1, 3000)), min_size=1, max_size=40))
+def test_rows_of_a_contact_sheet_have_no_gaps(sizes):
+    rows = contact_sheet.fill_rows(sizes, 1000)
+    assert sum(map(len, rows)) == len(sizes)
+    for places, row_sizes in zip(rows, np.split(sizes, np.cumsum([len(row) for row in rows])[:-1])):
+        assert len({place.height for place in places}) == 1
+        assert places[0].left == 0
+        for place, following in zip(places, places[1:]):
+            assert following.left - place.left - place.width in (
+                contact_sheet.GAP - 1,
+                contact_sheet.GAP,
+                contact_sheet.GAP + 1,
+            )
+        full = places[-1].left + places[-1].width
+        assert full == 1000 or (full < 1000 and places[0].height == 375)
+        for place, (width, height) in zip(places, row_sizes):
+            expected = place.height * min(max(width / height, 0.5), 6)
+            assert abs(place.width - expected) <= 0.01 * expected + 4
 
 
 def test_overlays():

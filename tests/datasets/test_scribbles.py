@@ -1,14 +1,13 @@
-"""Strokes of a true width, and ScribbleSup's XML files made into label maps by tools/scribbles_to_png.py."""
+"""Strokes of a true width, and ScribbleSup's XML files made into label maps by ``rloss-caffe scribbles``."""
 
-import runpy
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
-from helpers.paths import ROOT
 
+from rloss_caffe.datasets import scribbles
 from rloss_caffe.datasets.strokes import draw_polyline
 from rloss_caffe.datasets.voc import CLASSES
 
@@ -85,8 +84,6 @@ def test_the_drawing_is_fast():
     assert time.perf_counter() - start < 20
 
 
-TOOL = runpy.run_path(str(ROOT / "tools" / "scribbles_to_png.py"))
-
 # --- XML -------------------------------------------------------------------------------------------------------------
 
 
@@ -103,8 +100,8 @@ def convert(folder, *options, **files):
     for name, content in files.items():
         path = folder / f"{name}.xml"
         path.write_bytes(content) if isinstance(content, bytes) else path.write_text(content)
-    tool = str(ROOT / "tools" / "scribbles_to_png.py")
-    command = [sys.executable, tool, str(folder), "--output", str(folder / "png"), *map(str, options)]
+    command = [sys.executable, "-m", "rloss_caffe", "scribbles", "--output", str(folder / "png"), str(folder)]
+    command += map(str, options)
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -173,8 +170,33 @@ DOG = ("dog", [(1, 1)])
 def test_wrong_files_are_named(tmp_path, content, message):
     (tmp_path / "a.xml").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=message) as error:
-        TOOL["convert"](tmp_path / "a.xml")
+        scribbles.convert(tmp_path / "a.xml")
     assert str(error.value).startswith(str(tmp_path / "a.xml"))
+
+
+def test_the_origin(tmp_path):
+    """The authors' MATLAB counted from 1: the centre of the top-left pixel is then (1, 1)."""
+    assert convert(tmp_path, a=xml(("dog", [(11, 21)]))).returncode == 0
+    assert read(tmp_path)[21, 11] == 12 and (read(tmp_path) == 12).sum() == 9
+    from_0 = np.roll(read(tmp_path), (-1, -1), (0, 1))
+    assert convert(tmp_path, "--origin", 1).returncode == 0
+    assert (read(tmp_path) == from_0).all()
+    assert "invalid choice" in convert(tmp_path, "--origin", 2).stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_mark_at_the_beginning(tmp_path, encoding):
+    assert convert(tmp_path, a=xml(DOG).encode(encoding)).returncode == 0
+    assert (read(tmp_path) == 12).sum() == 9
+
+
+def test_strokes_of_images_that_are_to_be_turned(tmp_path):
+    """Label maps go with the pixels as they are stored, as images are read."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (80, 60)).save(tmp_path / "a.jpg", exif=exif)
+    assert convert(tmp_path, "--images", tmp_path, a=xml(DOG, size=None)).returncode == 0
+    assert read(tmp_path).shape == (60, 80)
 
 
 def test_wrong_files_do_not_stop_the_others(tmp_path):
@@ -199,4 +221,4 @@ def test_sizes_of_images(tmp_path):
 def test_usage_errors(tmp_path):
     assert "there are no .xml files" in convert(tmp_path).stderr
     assert "--width is in pixels" in convert(tmp_path, "--width", 0, a=xml(DOG)).stderr
-    assert convert(tmp_path, tmp_path / "a.xml").returncode == 2  # a.png twice
+    assert "several files would become a.png" in convert(tmp_path, tmp_path / "a.xml").stderr
