@@ -36,7 +36,8 @@ from rloss_caffe.installation import add_extra
 from rloss_caffe.losses.gradients import densecrf_gradients
 from rloss_caffe.nets import input_net as surgery
 from rloss_caffe.pictures import gradient_figures as figures
-from rloss_caffe.pictures.pyplot import import_pyplot
+from rloss_caffe.pictures.figures import check_matplotlib
+from rloss_caffe.pictures.figures import save as save_figure
 
 FOLDER = Path(__file__).resolve().parents[2] / "exper"
 QUICKSTART = FOLDER / "quickstart"
@@ -55,7 +56,7 @@ Case = namedtuple("Case", "image probabilities size label")
 
 def main():
     arguments = parse_arguments()
-    import_pyplot()  # what is missing is said before minutes of work
+    check_matplotlib()  # what is missing is said before minutes of work
     photos = find_photos(arguments)
     make_case, settings, origin = find_source(arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -451,8 +452,7 @@ def write_sweep(photo, case, names, settings, origin, arguments):
 def save(figure, photo, kind, arguments):
     path = arguments.output / f"{photo.name}_{kind}.{arguments.format}"
     quality = {} if arguments.format == "png" else {"quality": 75}
-    figure.savefig(path, dpi=figures.DPI, pil_kwargs=quality)
-    import_pyplot().close(figure)
+    save_figure(figure, path, pil_kwargs=quality)
     return path
 
 

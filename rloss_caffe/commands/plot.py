@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rloss_caffe.commands._outputs import FOLDER, output_path, say_written
 from rloss_caffe.pictures import curves
-from rloss_caffe.pictures.pyplot import import_pyplot, save
+from rloss_caffe.pictures.figures import check_matplotlib, save
 
 __all__ = ["add_arguments", "run"]
 
@@ -59,7 +59,7 @@ def run(arguments):
     if arguments.no_picture and (arguments.output or not arguments.csv):
         raise ValueError("--no-picture leaves nothing to do: give --csv FILE and no --output")
     if not arguments.no_picture:
-        import_pyplot("; with --csv FILE --no-picture a table is made without it")
+        check_matplotlib("; with --csv FILE --no-picture a table is made without it")
     runs = curves.read_runs(arguments.logs, arguments.join, arguments.labels)
     for each in runs:
         _report(each)

@@ -59,6 +59,11 @@ class Segmenter:
             self._net = caffe.Net(file.name, caffe.TEST)
         surgery.load_weights(net, weights, self._net)
 
+    @property
+    def n_classes(self):
+        """How many scores a pixel has."""
+        return self._net.blobs[self.score].data.shape[1]
+
     def predict(self, image):
         """The label map of an image file: array (H, W), uint8.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rloss_caffe.pictures.pyplot import import_pyplot
+from rloss_caffe.pictures.figures import check_matplotlib, new_figure
 from rloss_caffe.pictures.sheet import plain, shorten
 from rloss_caffe.pictures.training_log import read_log, read_logs
 
@@ -222,7 +222,7 @@ def draw(runs, window=None, kind="median", plan=None):
     -------
     matplotlib Figure, with one axes a panel
     """
-    pyplot = import_pyplot()
+    check_matplotlib()
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     plan = (panels(runs) if plan is None else plan)[:MOST_PANELS]
@@ -230,7 +230,7 @@ def draw(runs, window=None, kind="median", plan=None):
     rows = (len(plan) + 1) // 2
     longest = max(len(run.label) for run in runs)
     columns = max(1, min(4, 150 // (min(longest, 100) + 8)))
-    figure = pyplot.figure(figsize=(12, 2.9 * rows + 0.7 + 0.2 * -(-len(runs) // columns)), layout="constrained")
+    figure = new_figure(12, 2.9 * rows + 0.7 + 0.2 * -(-len(runs) // columns), layout="constrained")
     grid = figure.add_gridspec(rows, 2)
     first = None
     for index, (title, curves, factor) in enumerate(plan):

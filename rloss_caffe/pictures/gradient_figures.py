@@ -1,32 +1,73 @@
 """Draw the DenseCRF loss's gradient: one figure an image that explains itself, and a sheet of bandwidths."""
 
 import textwrap
-from collections import namedtuple
+from dataclasses import dataclass, field
+from typing import Optional
 
 import numpy as np
 
 from rloss_caffe.data.reading import import_cv2
 from rloss_caffe.pictures.overlays import draw_mask, draw_scribbles, is_scribble, shrink_scribbles
-from rloss_caffe.pictures.pyplot import import_pyplot
+from rloss_caffe.pictures.sheet import LINE, Sheet, plain, shorten
 
-DPI = 100
+__all__ = ["Result", "Trial", "draw_result", "draw_sweep", "gradient_picture", "probability_picture"]
+
 MARGIN, GAP = 16, 14  # pixels of the figure
 TALLEST = 0.9  # of a panel: its height by its width; taller pictures become narrower instead
 BAR = 11
 MOST_ENLARGED = 3  # for edges: further, they are those of the enlarging
 MOST_NAMES = 8  # in the label map: more would cover each other
-SMALL, LINE, PARAGRAPH = 8.8, 15, 6  # explanations: points; pixels of a line and between paragraphs
+SMALL, PARAGRAPH = 8.8, 6  # explanations: points; pixels between paragraphs
 PERCENTILE = 99.5  # of the gradient's size: where the colours end
 PROBABILITY_MAP, GRADIENT_MAP = "cividis", "RdBu_r"
 EDGE, LIGHT = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 UP_DOWN = "\u25c0 pushes the class up        pushes it down \u25b6"
 
-# name: of the image. photo: uint8 RGB, (H, W, 3). label: the label map that was given, or None. probabilities, score,
-# probability: (K, H, W), the latter two gradients times the loss weight. loss: without it. classes: all K names.
-# settings: bi_xy_std, bi_rgb_std, loss_weight, ... as a dict. origin: where the probabilities are from, for the reader.
-Result = namedtuple("Result", "name photo label probabilities score probability loss classes settings origin")
-# A cell of the sweep. seconds: for value and gradient.
-Trial = namedtuple("Trial", "bi_xy_std bi_rgb_std loss gradient seconds")
+
+@dataclass
+class Result:
+    """What is known of an image.
+
+    Attributes
+    ----------
+    name : str
+    photo : array (H, W, 3), uint8 RGB
+    label : array (H, W), uint8, or None
+        The label map that was given.
+    probabilities : array (K, H, W)
+    score, probability : array (K, H, W)
+        The gradients with respect to scores and probabilities, times the loss weight.
+    loss : float
+        Without the weight.
+    classes : list of str
+        All K names.
+    settings : dict
+        bi_xy_std, bi_rgb_std, loss_weight, exact_gradient; for a sweep threads and runs, too.
+    origin : str
+        Where the probabilities are from, for the reader.
+    """
+
+    name: str
+    photo: np.ndarray
+    label: Optional[np.ndarray]
+    probabilities: np.ndarray
+    score: np.ndarray
+    probability: np.ndarray
+    loss: float
+    classes: list
+    settings: dict = field(default_factory=dict)
+    origin: str = ""
+
+
+@dataclass
+class Trial:
+    """A cell of the sweep: the gradient (H, W) of one class's score; seconds: for value and gradient of all classes."""
+
+    bi_xy_std: float
+    bi_rgb_std: float
+    loss: float
+    gradient: np.ndarray
+    seconds: float
 
 
 def draw_result(result, shown, width=1200):
@@ -62,7 +103,7 @@ def draw_result(result, shown, width=1200):
     explanation = sheet.add("explanation", lefts[2], top + 20, (side, first_height))
     explanation.axis("off")
     sheet.write(lefts[2] + side / 2, top, "how to read this", 11, "center")
-    sheet.write_all(lefts[2] + 6, top + 20, paragraphs)
+    sheet.write_all(lefts[2] + 6, top + 20, paragraphs, SMALL, PARAGRAPH)
 
     shown_gradients = [result.score[shown], result.probability[shown]]
     limits = [colour_limit(gradient) for gradient in shown_gradients]
@@ -84,7 +125,8 @@ def draw_result(result, shown, width=1200):
             if column == 0:
                 sheet.write(MARGIN, y + 1, result.classes[label], 11, weight="bold")
         box = lefts[column] + side // 8, bars + 22, (side - 2 * (side // 8), BAR)  # also above narrow panels
-        sheet.bar(shown_image, *box, [low, 0, high] if column else [0, 0.5, 1])
+        ticks = [low, 0, high] if column else [0, 0.5, 1]
+        sheet.bar(shown_image, *box, ticks, [number(tick) for tick in ticks])
         sheet.write(lefts[column] + side / 2, bars + 60, note, 9, "center", color="0.2")
     return sheet.figure
 
@@ -115,7 +157,7 @@ def draw_sweep(result, label, trials, width=1200):
     axes = sheet.add("probability", x, top, reference)
     axes.imshow(result.probabilities[label], cmap=PROBABILITY_MAP, vmin=0, vmax=1, aspect="auto")
     x += reference[0] + GAP
-    sheet.write_all(x + 6, top, paragraphs)
+    sheet.write_all(x + 6, top, paragraphs, SMALL, PARAGRAPH)
     edges = image_edges(scaled(result.photo, size, MOST_ENLARGED))
     shown = None
     for trial in trials:
@@ -135,51 +177,8 @@ def draw_sweep(result, label, trials, width=1200):
     return sheet.figure
 
 
-class Sheet:
-    """A figure laid out in pixels from its top left corner."""
-
-    def __init__(self, width, height):
-        self._width, self._height = width, height
-        self.figure = import_pyplot().figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-
-    def write(self, x, y, text, size, align="left", **style):
-        self.figure.text(x / self._width, 1 - y / self._height, text, size=size, ha=align, va="top", **style)
-
-    def write_all(self, x, y, paragraphs):
-        for lines in paragraphs:
-            for line in lines:
-                self.write(x, y, line, SMALL)
-                y += LINE
-            y += PARAGRAPH
-
-    def add(self, name, left, top, size):
-        width, height = size
-        bottom = self._height - top - height
-        bounds = left / self._width, bottom / self._height, width / self._width, height / self._height
-        axes = self.figure.add_axes(bounds, label=name, xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set(color="0.6", linewidth=0.5)
-        return axes
-
-    def show(self, name, left, top, size, picture):
-        axes = self.add(name, left, top, size)
-        axes.imshow(picture, aspect="auto")
-        return axes
-
-    def bar(self, shown, left, top, size, ticks, texts=None):
-        axes = self.add("bar", left, top, size)
-        bar = self.figure.colorbar(shown, cax=axes, orientation="horizontal", ticks=ticks)
-        bar.ax.set_xticklabels(texts or [number(tick) for tick in ticks], fontsize=9)
-        bar.outline.set(linewidth=0.5)
-
-
 def text_height(paragraphs):
     return sum(LINE * len(lines) + PARAGRAPH for lines in paragraphs)
-
-
-def shorten(text, room):
-    room = max(int(room), 4)
-    return text if len(text) <= room else f"{text[: room - 1]}\u2026"
 
 
 def fit(photo, side):
@@ -294,7 +293,7 @@ def name_regions(axes, label, classes, panel_width):
         half = min(0.5, 5 * len(name) / panel_width) * width  # keeps names inside the panel
         x, y = min(max(x, half), width - half), min(max(y, 0.05 * height), 0.95 * height)
         effects = [withStroke(linewidth=2.5, foreground="black")]
-        axes.text(x, y, name, size=9, ha="center", va="center", color="white", path_effects=effects)
+        axes.text(x, y, plain(name), size=9, ha="center", va="center", color="white", path_effects=effects)
 
 
 def image_edges(photo):
@@ -333,5 +332,7 @@ def probability_picture(probability):
 
 def gradient_picture(gradient, limit):
     """A gradient in the figure's colours: array (H, W, 3), uint8."""
-    colours = import_pyplot().get_cmap(GRADIENT_MAP)(0.5 + 0.5 * np.clip(gradient / limit, -1, 1), bytes=True)
+    from matplotlib import colormaps
+
+    colours = colormaps[GRADIENT_MAP](0.5 + 0.5 * np.clip(gradient / limit, -1, 1), bytes=True)
     return colours[..., :3]

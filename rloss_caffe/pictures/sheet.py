@@ -1,12 +1,12 @@
 """A sheet of pictures and text, laid out in pixels: nothing that is drawn is resampled."""
 
-from rloss_caffe.pictures.pyplot import import_pyplot
+from rloss_caffe.pictures.figures import new_figure
 
-__all__ = ["DPI", "Sheet", "plain", "shorten"]
+__all__ = ["DPI", "LINE", "Sheet", "plain", "shorten"]
 
 DPI = 100
 TALLEST = 65_000  # pixels; matplotlib draws no larger pictures
-_LINE = 15  # pixels from line to line of small text
+LINE = 15  # pixels from line to line of small text
 
 
 class Sheet:
@@ -33,18 +33,18 @@ class Sheet:
                 f"the sheet would be {height} pixels high, {TALLEST} at most can be drawn; show fewer pictures"
             )
         self._width, self._height = width, height
-        self.figure = import_pyplot().figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+        self.figure = new_figure(width / DPI, height / DPI)
 
     def write(self, x, y, text, size, align="left", **style):
         """A line of text, its upper edge at y."""
         self.figure.text(x / self._width, 1 - y / self._height, plain(text), size=size, ha=align, va="top", **style)
 
-    def write_all(self, x, y, paragraphs, size=8.8, gap=6):
+    def write_all(self, x, y, paragraphs, size, gap):
         """Paragraphs, lists of lines, with a gap between them."""
         for lines in paragraphs:
             for line in lines:
                 self.write(x, y, line, size)
-                y += _LINE
+                y += LINE
             y += gap
 
     def add(self, name, left, top, size):
@@ -86,7 +86,7 @@ class Sheet:
 
 def plain(text):
     """Text for matplotlib that is drawn as it stands: a dollar begins no formula, and nothing in it is a command."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text).replace("$", r"\$")
+    return "".join(letter if letter.isprintable() or letter == "\xa0" else "?" for letter in text).replace("$", r"\$")
 
 
 def shorten(text, room):

@@ -185,4 +185,3 @@ def test_whatever_is_read_can_be_drawn(tmp_path_factory, outputs, steps, rate):
     figure.canvas.draw()
     for axes in figure.axes:
         assert np.isfinite([*axes.get_xlim(), *axes.get_ylim()]).all()
-    curves.import_pyplot().close(figure)

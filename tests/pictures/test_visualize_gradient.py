@@ -1,5 +1,6 @@
 """The gradients shown are those that training sees, the figures show them as they say, and every option works."""
 
+import dataclasses
 import importlib.util
 import re
 import shutil
@@ -388,7 +389,9 @@ def test_edges_are_seen_whatever_the_size_of_the_photo(tool, pixels):
     photo = np.full((2 * pixels // 3, pixels, 3), 60, np.uint8)
     photo[:, pixels // 2 :] = 200
     arrays = {name: np.kron(getattr(result, name)[:, :14, :19], grown) for name in ("probabilities", "score")}
-    figure = tool.figures.draw_result(result._replace(photo=photo, probability=arrays["score"], **arrays), [0])
+    figure = tool.figures.draw_result(
+        dataclasses.replace(result, photo=photo, probability=arrays["score"], **arrays), [0]
+    )
     figure.canvas.draw()
     axes = axes_of(figure)["probability gradient 0"][0]
     values, overlay = axes.images
@@ -407,7 +410,7 @@ def test_labels_of_a_large_photo_are_drawn_at_the_size_of_the_panel(tool):
     result = result_of(tool, 600, 900)
     label = np.full((600, 900), 255, np.uint8)
     label[300, 100:800] = 2
-    caption, picture, named = tool.figures.label_panel(result._replace(label=label), (300, 200))
+    caption, picture, named = tool.figures.label_panel(dataclasses.replace(result, label=label), (300, 200))
     assert caption == "the labels given" and picture.shape == (200, 300, 3) and (named[99:102, 100] == 2).all()
     assert (picture[100, 100] == tool.voc.palette()[2]).all()
     caption, picture, named = tool.figures.label_panel(result, (300, 200))
