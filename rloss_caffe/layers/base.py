@@ -9,6 +9,7 @@ except ImportError as error:
     ) from error
 
 from rloss_caffe.layers.param_str import read_parameters
+from rloss_caffe.numerics.parameters import fill
 
 __all__ = ["TEST", "TRAIN", "Layer"]
 
@@ -18,15 +19,20 @@ TRAIN, TEST = 0, 1
 class Layer(caffe.Layer):
     """A Python layer with a parameter schema.
 
-    A subclass sets ``PARAMETERS`` (a list of `rloss_caffe.layers.param_str.Parameter`), ``BOTTOMS`` and ``TOPS`` (the
-    names of its blobs in messages, optional ones ending in ``?``), and calls ``super().setup(bottom, top)``, which
-    checks the number of blobs and leaves the parameters in ``self.parameters``. ``self.blobs`` is never touched:
-    a layer without learned parameters must not have any, or weights no longer load.
+    A subclass sets ``PARAMETERS`` (a list of `rloss_caffe.numerics.parameters.Parameter`), ``BOTTOMS`` and ``TOPS``
+    (the names of its blobs in messages, optional ones ending in ``?``), and calls ``super().setup(bottom, top)``,
+    which checks the number of blobs and leaves the parameters in ``self.parameters``. The line ``{parameters}`` of its
+    docstring becomes the list of them. ``self.blobs`` is never touched: a layer without learned parameters must not
+    have any, or weights no longer load.
     """
 
     PARAMETERS = ()
     BOTTOMS = ()
     TOPS = ()
+
+    def __init_subclass__(cls, **options):
+        super().__init_subclass__(**options)
+        cls.__doc__ = fill(cls.__doc__, cls.PARAMETERS)
 
     def setup(self, bottom, top):
         self.parameters = read_parameters(self.param_str, self.PARAMETERS, type(self).__name__)

@@ -1,20 +1,49 @@
 """What the DenseCRF loss asks of a network: its gradient for one image, before and behind the softmax."""
 
-from collections import namedtuple
+from __future__ import annotations
 
-import numpy as np
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rloss_caffe.losses import densecrf_loss
+from rloss_caffe.losses._pairwise import BI_RGB_STD, BI_XY_STD, EXACT_GRADIENT
+from rloss_caffe.losses.densecrf import PARAMETERS, densecrf_loss
+from rloss_caffe.numerics.arrays import real_array
+from rloss_caffe.numerics.parameters import documented
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Gradients", "densecrf_gradients", "score_gradient"]
 
-# value: the loss without its weight. probability, score: gradients (K, H, W), times the weight.
-Gradients = namedtuple("Gradients", "value probability score")
+
+@dataclass(frozen=True)
+class Gradients:
+    """A loss of one image and its gradients.
+
+    Attributes
+    ----------
+    value : float
+        The loss without its weight.
+    probability, score : ndarray, shape (K, H, W), float32
+        The gradients with respect to the probabilities and to the scores before the softmax, times the weight.
+    """
+
+    value: float
+    probability: NDArray[np.float32]
+    score: NDArray[np.float32]
 
 
+@documented(PARAMETERS)
 def densecrf_gradients(
-    image, probabilities, bi_xy_std=15.0, bi_rgb_std=40.0, loss_weight=1.0, exact_gradient=False, num_threads=None
-):
+    image: ArrayLike,
+    probabilities: ArrayLike,
+    bi_xy_std: float = BI_XY_STD.default,
+    bi_rgb_std: float = BI_RGB_STD.default,
+    loss_weight: float = 1.0,
+    exact_gradient: bool = EXACT_GRADIENT.default,
+    num_threads: int | None = None,
+) -> Gradients:
     """The DenseCRF loss of one image and its gradients, as training in batches of one sees them.
 
     Parameters
@@ -23,28 +52,26 @@ def densecrf_gradients(
         Mean-subtracted, as the network sees it.
     probabilities : array_like, shape (K, H, W)
         Of the classes; in every pixel they add up to 1.
-    bi_xy_std, bi_rgb_std, exact_gradient, num_threads
-        As for `rloss_caffe.densecrf_loss`.
+    {parameters}
     loss_weight : float
         Both gradients are multiplied by it, the value is not.
+    num_threads : int, optional
+        Default `rloss_caffe.get_num_threads()`.
 
     Returns
     -------
     Gradients
-        ``value`` (float); ``probability`` and ``score``, arrays (K, H, W), float32.
 
     Raises
     ------
     ValueError
         Shapes do not fit, or something is not finite.
     """
-    image, probabilities = np.asarray(image), np.asarray(probabilities)
-    for name, array in (("image", image), ("probabilities", probabilities)):
-        if array.ndim != 3:
-            raise ValueError(f"{name} must have 3 dimensions (channels, height, width), found {array.shape}")
+    image = real_array("image", image, ("channels", "height", "width"))
+    probabilities = real_array("probabilities", probabilities, ("classes", *image.shape[1:]))
     result = densecrf_loss(
-        image[np.newaxis],
-        probabilities[np.newaxis],
+        image[None],
+        probabilities[None],
         bi_xy_std,
         bi_rgb_std,
         exact_gradient=exact_gradient,
@@ -54,17 +81,24 @@ def densecrf_gradients(
     return Gradients(result.value, gradient, score_gradient(probabilities, gradient))
 
 
-def score_gradient(probabilities, gradient):
+def score_gradient(probabilities: NDArray[np.float32], gradient: NDArray[np.float32]) -> NDArray[np.float32]:
     """The gradient with respect to the scores s, where probabilities p = softmax(s) and dL/dp is known.
 
     dL/ds_k = p_k (dL/dp_k - sum_j p_j dL/dp_j); over the classes it adds up to 0 in every pixel.
 
     Parameters
     ----------
-    probabilities, gradient : ndarray, shape (K, H, W)
+    probabilities, gradient : array_like, shape (K, H, W)
 
     Returns
     -------
-    ndarray, shape (K, H, W)
+    ndarray, shape (K, H, W), float32
+
+    Raises
+    ------
+    ValueError
+        Shapes or types do not fit.
     """
+    probabilities = real_array("probabilities", probabilities, ("classes", "height", "width"))
+    gradient = real_array("gradient", gradient, probabilities.shape)
     return probabilities * (gradient - (probabilities * gradient).sum(axis=0))

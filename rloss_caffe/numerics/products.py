@@ -28,7 +28,9 @@ def scale_rows(values, mask, factor, out, num_threads=None):
     run(_scale, [(planes, mask, k, np.float32(factor), start, end, result) for start, end in pieces])
 
 
-@jit(fastmath={"reassoc", "contract", "nsz"})  # sums may be reordered; NaN and infinity keep their meaning
+# Sums may be reordered; NaN and infinity keep their meaning. Inlined, so that there is one order: a process that
+# compiles the kernels would else run another copy of this function, with another order, than one that finds them cached.
+@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
 def _short_dot(a, mask, b):
     total = np.float32(0)
     for pixel in range(mask.shape[0]):

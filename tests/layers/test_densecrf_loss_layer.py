@@ -224,7 +224,10 @@ def test_non_finite_blobs_name_the_image_and_the_net_survives(make_net, blob, ba
     net = standard_net(make_net, image, score)
     good = net.blobs[blob].data[1, 0, 2, 2].copy()
     net.blobs[blob].data[1, 0, 2, 2] = bad
-    with pytest.raises(ValueError, match="DenseCRFLoss: image 1 of the batch.*NaN or infinity"):
+    place = {"data": r"0 \(image\)", "score": r"1 \(segmentation\)"}[blob]
+    with pytest.raises(
+        ValueError, match=rf"DenseCRFLoss: image 1 of the batch: bottom {place} must be finite, found (nan|inf) at"
+    ):
         net.forward()
     net.blobs[blob].data[1, 0, 2, 2] = good
     net.forward()

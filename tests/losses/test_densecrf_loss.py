@@ -1,5 +1,7 @@
 """The DenseCRF loss as a function: reference, brute force, exact derivative, region of interest, bad input."""
 
+import inspect
+
 import numpy as np
 import pytest
 from helpers.images import REFERENCE_CASES, probabilities, smooth_image
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rloss_caffe import bilateral_features, densecrf_loss, region_of_interest
+from rloss_caffe.losses import Workspace, densecrf
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -128,7 +131,9 @@ def test_non_finite_input_names_the_image(bad, where):
         segmentations[1, 1, 3, 3] = bad
         if where == "masked":
             images[1, :, 3, 3] = 0
-    with pytest.raises(ValueError, match="image 1 of the batch: the (image|segmentation) holds NaN or infinity"):
+    with pytest.raises(
+        ValueError, match=r"image 1 of the batch: (image|the segmentation) must be finite, found .* at \([01], 3, 3\)"
+    ):
         densecrf_loss(images, segmentations, 5, 5)
 
 
@@ -140,13 +145,130 @@ def test_overflow_is_told_apart():
 def test_shapes_are_checked():
     image, segmentation = np.ones((2, 3, 5, 6)), np.ones((2, 4, 5, 6))
     for bad in (segmentation[:1], segmentation[:, :, :4], segmentation[0], segmentation[:, :0], np.ones((2, 4, 6, 5))):
-        with pytest.raises(ValueError, match=r"segmentations.*found"):
+        with pytest.raises(ValueError, match=r"segmentations (must have shape.*found|is empty)"):
             densecrf_loss(image, bad)
-    for roi, message in [(np.ones((2, 5)), "roi must have shape"), (-np.ones((2, 5, 6)), "roi must hold")]:
+    for roi, message in [
+        (np.ones((2, 5)), "roi must have shape"),
+        (-np.ones((2, 5, 6)), "roi must hold"),
+        (np.full((2, 5, 6), np.nan), "roi must be finite"),
+        ("all", "roi must hold real numbers"),
+    ]:
         with pytest.raises(ValueError, match=message):
             densecrf_loss(image, segmentation, roi=roi)
-    with pytest.raises(ValueError, match="real numbers"):
+    with pytest.raises(ValueError, match="segmentations must hold real numbers"):
         densecrf_loss(image, segmentation.astype(complex))
+    with pytest.raises(ValueError, match="exact_gradient must be True or False"):
+        densecrf_loss(image, segmentation, exact_gradient="no")
+    with pytest.raises(ValueError, match="bi_rgb_std must be a finite number"):
+        densecrf_loss(image, segmentation, bi_rgb_std=1e39)
+
+
+def bad_outputs(shape, filtered):
+    """Arrays that cannot take a gradient of this shape, and what the message must say."""
+    n, k, h, w = shape
+    read_only = np.zeros(shape, np.float32)
+    read_only.flags.writeable = False
+    return {
+        "smaller": (np.zeros((n, k, h, w - 1), np.float32), "out must be a C-contiguous float32 array of shape"),
+        "larger": (np.zeros((n, k, h + 1, w), np.float32), "out must be a C-contiguous float32 array of shape"),
+        "flat": (np.zeros(n * k * h * w, np.float32), "out must be"),
+        "transposed": (np.zeros((w, h, k, n), np.float32).T, "not C-contiguous"),
+        "strided": (np.zeros((n, k, h, 2 * w), np.float32)[..., ::2], "not C-contiguous"),
+        "integers": (np.zeros(shape, np.int32), "found int32"),
+        "double": (np.zeros(shape), "found float64"),
+        "complex": (np.zeros(shape, np.complex64), "found complex64"),
+        "read-only": (read_only, "read-only"),
+        "a list": (np.zeros(shape).tolist(), "out must be an ndarray.*found list"),
+        "a number": (3.0, "found float"),
+        "masked": (np.ma.zeros(shape, np.float32), "found MaskedArray"),
+        "the filtered": (filtered, "must not share memory with filtered"),
+    }
+
+
+@pytest.mark.parametrize("kind", bad_outputs((2, 2, 8, 9), None))
+def test_outputs_that_cannot_take_the_gradient(kind):
+    images = np.array([smooth_image(8, 9)] * 2)
+    result = densecrf_loss(images, probabilities(2, 2, 8, 9), 5, 20, roi=np.ones((2, 8, 9)))
+    expected = result.gradient()
+    out, message = bad_outputs((2, 2, 8, 9), result.filtered)[kind]
+    with pytest.raises(ValueError, match=message):
+        result.gradient(1.0, out)
+    np.testing.assert_array_equal(result.gradient(), expected)
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf, 1e39, "2", None, [1.0], 2j])
+def test_scales_that_are_no_numbers(scale):
+    result = densecrf_loss(smooth_image(8, 9)[None], probabilities(1, 2, 8, 9), 5, 20)
+    with pytest.raises(ValueError, match="scale must be a"):
+        result.gradient(scale)
+
+
+def test_memory_that_is_reused():
+    images, first, second = smooth_image(9, 8)[None], probabilities(1, 3, 9, 8, 1), probabilities(1, 3, 9, 8, 2)
+    expected = densecrf_loss(images, second, 5, 20)
+    old = densecrf_loss(images, first, 5, 20)
+    new = densecrf_loss(images, second, 5, 20, work=old.filtered)
+    assert new.filtered is not None and np.shares_memory(new.filtered, old.filtered)
+    np.testing.assert_array_equal(new.gradient(), expected.gradient())
+    other = densecrf_loss(images, probabilities(1, 5, 9, 8), 5, 20, work=old.filtered)  # another shape: left alone
+    assert not np.shares_memory(other.filtered, old.filtered)
+    for work, message in [
+        (second, "work must not share memory with segmentations"),
+        (images, "work must not share memory with images"),
+        (np.zeros(second.shape), "work must be a C-contiguous float32"),
+        (second.tolist(), "work must be an ndarray"),
+    ]:
+        segmentations = second if message.endswith("segmentations") else probabilities(1, 3, 9, 8)
+        with pytest.raises(ValueError, match=message):
+            densecrf_loss(images, segmentations, 5, 20, work=work)
+
+
+def test_a_workspace_serves_one_result_at_a_time():
+    images, workspace = smooth_image(9, 8)[None], Workspace()
+    old = densecrf_loss(images, probabilities(1, 3, 9, 8, 1), 5, 20, work=workspace)
+    expected = densecrf_loss(images, probabilities(1, 3, 9, 8, 1), 5, 20)
+    np.testing.assert_array_equal(old.gradient(2.0), expected.gradient(2.0))
+    for classes in (3, 4):
+        new = densecrf_loss(images, probabilities(1, classes, 9, 8, 2), 5, 20, work=workspace)
+        expected = densecrf_loss(images, probabilities(1, classes, 9, 8, 2), 5, 20)
+        assert new.value == expected.value
+        np.testing.assert_array_equal(new.gradient(), expected.gradient())
+        with pytest.raises(ValueError, match="a later call took this result's workspace"):
+            old.gradient()
+
+
+def test_another_lattice_takes_the_place_of_ours():
+    """The exact Gaussian sum, one matrix: loss and gradient are those of that matrix."""
+    images, segmentations = smooth_image(9, 8)[None], probabilities(1, 3, 9, 8)
+
+    class ExactSum:
+        def __init__(self, features, threads):
+            points = features.reshape(len(features), -1).T.astype(float)
+            self.matrix = np.exp(-((points[:, None] - points[None]) ** 2).sum(2) / 2)
+
+        def filter(self, values, reverse=False, roi=None, out=None):
+            masked = (values * roi).reshape(len(values), -1)
+            result = (masked @ self.matrix.T).reshape(values.shape).astype(np.float32)
+            if out is None:
+                return result
+            out[...] = result
+            return out
+
+    roi = np.random.RandomState(0).rand(1, 9, 8).astype(np.float32)
+    result = densecrf_loss(images, segmentations, 5, 20, roi=roi, lattice=ExactSum)
+    matrix = ExactSum(bilateral_features(images[0], 5, 20), 1).matrix
+    planes = (segmentations * roi[:, None]).reshape(3, -1).astype(float)
+    assert result.value == pytest.approx(-(planes * (planes @ matrix)).sum(), rel=1e-5)
+    expected = -2 * roi * (planes @ matrix).reshape(1, 3, 9, 8)
+    np.testing.assert_allclose(result.gradient(), expected, rtol=1e-4)
+
+
+def test_defaults_and_docstring_come_from_the_declarations():
+    signature = inspect.signature(densecrf_loss).parameters
+    for parameter in densecrf.PARAMETERS:
+        assert signature[parameter.name].default == parameter.default
+        assert f"{parameter.name} : {parameter.expectation()}, default" in densecrf_loss.__doc__
+    assert [parameter.default for parameter in densecrf.PARAMETERS] == [15, 40, False]  # the original schema's
 
 
 @settings(max_examples=40, deadline=None)
