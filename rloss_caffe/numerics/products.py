@@ -29,7 +29,7 @@ def scale_rows(values, mask, factor, out, num_threads=None):
 
 
 # Sums may be reordered; NaN and infinity keep their meaning. Inlined, so that there is one order: a process that
-# compiles the kernels would else run another copy of this function, with another order, than one that finds them cached.
+# compiles the kernels would else run another copy of this function, in another order, than one that finds them cached.
 @jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
 def _short_dot(a, mask, b):
     total = np.float32(0)
