@@ -31,6 +31,7 @@ from schedule import run_all
 from tqdm import tqdm
 
 from rloss_caffe.data.files import read_lines, write_text
+from rloss_caffe.data.progress import progress_bar
 
 HERE = Path(__file__).resolve().parent
 ROOT = str(HERE.parents[1])
@@ -163,12 +164,11 @@ class Study:
         """Do all steps that are not done, `jobs` at a time, each after those that it needs."""
         needs = {name: step.needs for name, step in self.steps.items()}
         works = {name: self.work(step) for name, step in self.steps.items() if not self.is_done(name)}
-        options = {"unit": "it", "mininterval": 1, "disable": None, "dynamic_ncols": True}
-        with tqdm(total=sum(works.values()), desc="iterations and images", **options) as bar:
+        with progress_bar(sum(works.values()), "iterations and images", unit="it") as bar:
 
             def watch():
-                bar.n = sum(min(self.progress(self.steps[name]), work) for name, work in works.items())
-                bar.refresh()
+                done = sum(min(self.progress(self.steps[name]), work) for name, work in works.items())
+                bar.update(done - bar.n)
 
             run_all(needs, set(self.steps) - set(works), self.run_step, jobs, watch)
 
