@@ -108,23 +108,31 @@ done
 # --- which Caffe -----------------------------------------------------------------------------------------------------
 
 export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
-caffe() {
-    if [ -n "${CAFFE_BIN:-}" ]; then
-        "$CAFFE_BIN" "$@"
-    elif [ -x "$ROOT/.venv/bin/rloss-caffe" ]; then
-        "$ROOT/.venv/bin/python" -m rloss_caffe "$@"
-    else
-        python3 -m rloss_caffe "$@"
-    fi
-}
-if [ -z "${CAFFE_BIN:-}" ] && [ ! -x "$ROOT/.venv/bin/rloss-caffe" ]; then
-    if command -v rloss-caffe >/dev/null 2>&1; then
-        caffe() { rloss-caffe "$@"; }
-    else
-        python3 -c 'import caffe' 2>/dev/null || die "no Caffe: run tools/quickstart.sh once, install rloss_caffe where" \
-            "pycaffe is, or set CAFFE_BIN to a caffe program"
-    fi
+if [ -x "$ROOT/.venv/bin/rloss-caffe" ]; then
+    rloss=venv
+elif command -v rloss-caffe >/dev/null 2>&1; then
+    rloss=program
+else
+    rloss=module
+    [ -n "${CAFFE_BIN:-}" ] || python3 -c 'import caffe' 2>/dev/null || die "no Caffe: run tools/quickstart.sh once," \
+        "install rloss_caffe where pycaffe is, or set CAFFE_BIN to a caffe program"
 fi
+
+# become_rloss ARGUMENTS...: go on as rloss-caffe
+become_rloss() {
+    case $rloss in
+        venv) exec "$ROOT/.venv/bin/python" -m rloss_caffe "$@" ;;
+        program) exec rloss-caffe "$@" ;;
+        *) exec python3 -m rloss_caffe "$@" ;;
+    esac
+}
+
+# become_caffe ARGUMENTS...: go on as the Caffe that trains and tests
+become_caffe() {
+    [ -z "${CAFFE_BIN:-}" ] || exec "$CAFFE_BIN" "$@"
+    become_rloss "$@"
+}
+
 gpu=
 case $DEV_ID in
     '' | cpu) ;;
@@ -173,33 +181,69 @@ settings() {
 
 # --- running ---------------------------------------------------------------------------------------------------------
 
-interrupted=
-trap 'interrupted=1' INT HUP # for this script: go on until the training has saved its snapshot
+# A signal is for the Caffe that runs, which saves a snapshot, and then for this script. Closing the terminal (HUP) lets
+# the training go on to its end.
+interrupted= signalled= caffe_pid=
+trap 'interrupted=130 signalled=1 && stop_caffe' INT
+trap 'interrupted=143 signalled=1 && stop_caffe' TERM
+trap 'interrupted=129 signalled=1' HUP
 
-# logged NAME COMMAND...: run, show and log; the log's name has the date
-logged() {
-    log=$LOG/$1_$(date +%Y%m%d-%H%M%S).log
-    shift
-    say "log: $log"
-    {
-        trap : INT HUP # this subshell lives to tell the status
-        # shellcheck disable=SC2015 # 'echo 0' does not fail
-        "$@" 2>&1 && echo 0 >"$LOG/status" || echo $? >"$LOG/status"
-    } | tee -ai "$log"
-    return "$(cat "$LOG/status")"
+# The caffe program saves a snapshot at SIGINT only, when it trains; SIGTERM ends all else.
+stop_caffe() {
+    [ -n "$caffe_pid" ] || return 0
+    signal=TERM
+    [ -z "${CAFFE_BIN:-}" ] || [ "$caffe_command" != train ] || signal=INT
+    kill -s "$signal" "$caffe_pid" 2>/dev/null || :
 }
 
-# latest PREFIX MAX_ITER: the last solverstate of a phase that is not beyond its end, empty if there is none
-latest() {
-    find "$MODEL" -name "$1_iter_*.solverstate" | sed 's/.*_iter_\([0-9]*\)\.solverstate$/\1 &/' \
-        | awk -v end="$2" '$1 <= end' | sort -n | tail -n 1 | cut -d ' ' -f 2-
+# logged NAME ARGUMENTS...: run Caffe, show and log what it says; the log's name has the date
+logged() {
+    stop_if_interrupted "stopped before $1"
+    log=$LOG/$1_$(date +%Y%m%d-%H%M%S).log
+    shift
+    caffe_command=$1
+    say "log: $log"
+    pipe=$(mktemp -d)
+    trap 'rm -rf "$pipe"' EXIT
+    mkfifo "$pipe/log"
+    # In the background, as only then a signal finds this script listening.
+    (trap '' HUP TERM && exec tee -ai "$log") <"$pipe/log" &
+    tee_pid=$!
+    (become_caffe "$@") >"$pipe/log" 2>&1 &
+    caffe_pid=$!
+    [ -z "$interrupted" ] || stop_caffe
+    status=0
+    while :; do
+        signalled=
+        wait "$caffe_pid" && ended=0 || ended=$?
+        [ "$ended" = 127 ] || status=$ended
+        [ -n "$signalled" ] || break # else it was the signal that ended the waiting
+    done
+    caffe_pid=
+    while kill -0 "$tee_pid" 2>/dev/null; do wait "$tee_pid" || :; done
+    rm -rf "$pipe"
+    return "$status"
+}
+
+# find_newest PHASE MAX_ITER: sets `state`, the newest whole solverstate, empty if there is none, and `is_done`; says
+# what is passed over
+find_newest() {
+    is_done=
+    state=$(become_rloss snapshots --newest "--last=$2" "$MODEL/$1") || is_done=$?
+    case $is_done in
+        '' | 3) ;;
+        *)
+            stop_if_interrupted "stopped while it looked at $1's snapshots"
+            die "the snapshots of $1 could not be looked at"
+            ;;
+    esac
 }
 
 # stop_if_interrupted WHERE: in words
 stop_if_interrupted() {
     [ -n "$interrupted" ] || return 0
     say "$1; the same command goes on"
-    exit 130
+    exit "$interrupted"
 }
 
 # failed WHAT: after an interrupt that is no failure
@@ -221,23 +265,31 @@ train() {
         rm "$CONFIG/${solver}_$TRAIN_SET.prototxt.old"
         printf 'random_seed: %s\n' "$SEED" >>"$CONFIG/${solver}_$TRAIN_SET.prototxt"
     fi
-    final=$MODEL/${phase}_iter_$(max_iter "$solver").caffemodel
-    if [ -f "$final" ]; then
+    last=$(max_iter "$solver")
+    final=$MODEL/${phase}_iter_$last.caffemodel
+    find_newest "$phase" "$last"
+    if [ -n "$is_done" ]; then
         say "$phase is done: $final (remove it to train anew)"
         return 0
     fi
-    state=$(latest "$phase" "$(max_iter "$solver")")
     set -- train "--solver=$CONFIG/${solver}_$TRAIN_SET.prototxt"
     if [ -n "$state" ]; then
         say "$phase goes on from $state"
         set -- "$@" "--snapshot=$state"
+        # For ImageSegData in a caffe program; rloss-caffe knows by itself.
+        done=${state##*_iter_}
+        iter_size=$(sed -n 's/^iter_size: *//p' "$CONFIG/${solver}_$TRAIN_SET.prototxt")
+        export RLOSS_BATCHES_DONE=$((${done%%.*} * ${iter_size:-1}))
     elif [ "$weights" != none ]; then
         [ -f "$weights" ] || missing_weights "$weights" "$phase"
+        [ -s "$weights" ] || die "$weights is empty: no weights to start $phase from"
         set -- "$@" "--weights=$weights"
     fi
-    logged "$phase" caffe "$@" ${gpu:+"$gpu"} || failed "$phase"
-    if [ ! -f "$final" ]; then
-        interrupted=1
+    logged "$phase" "$@" ${gpu:+"$gpu"} || failed "$phase"
+    unset RLOSS_BATCHES_DONE
+    find_newest "$phase" "$last"
+    if [ -z "$is_done" ]; then
+        interrupted=${interrupted:-130} # Caffe alone was stopped
         failed "$phase"
     fi
     stop_if_interrupted "stopped after $phase, which is done"
@@ -294,13 +346,13 @@ if [ "${RUN_TEST:-1}" = 1 ]; then
         solver=$CONFIG/solver${phase#train}_$TRAIN_SET.prototxt
         [ -f "$solver" ] || continue
         weights=$MODEL/${phase}_iter_$(sed -n 's/^max_iter: *//p' "$solver").caffemodel
-        [ -f "$weights" ] || continue
+        [ -s "$weights" ] || continue
         scored=1
         say "scoring $weights on $TEST_SET"
         set -- test "--model=$CONFIG/test_$TEST_SET.prototxt" "--weights=$weights" ${gpu:+"$gpu"} \
             "--iterations=${TEST_ITER:-$(grep -c '[^[:space:]]' "$LIST_DIR/$TEST_SET.txt")}"
         [ -n "${CAFFE_BIN:-}" ] || set -- "$@" "--json=$LOG/${phase}_$TEST_SET.json"
-        logged "test_$phase" caffe "$@" || failed "the test"
+        logged "test_$phase" "$@" || failed "the test"
         stop_if_interrupted "stopped after the test of $phase"
     done
     [ -n "$scored" ] || die "no weights to score in $MODEL; train first"

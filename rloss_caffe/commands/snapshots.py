@@ -20,7 +20,7 @@ def add_arguments(parser):
 
 
 def run(arguments):
-    """0 if there is a whole one, else 1; with --newest 3 if the weights of iteration --last are there."""
+    """0 if there is a whole one, else 1; with --newest 0, or 3 if the weights of iteration --last are there, too."""
     if arguments.newest:
         return _newest(arguments.prefix, arguments.last)
     is_any = False
@@ -41,4 +41,4 @@ def _newest(prefix, last):
         print(f"passed over: {problem}", file=sys.stderr)
     if found.state:
         print(found.state)
-    return 3 if found.is_done else 0 if found.state else 1
+    return 3 if found.is_done else 0
