@@ -44,7 +44,7 @@ def file_problem(path):
         return f"cannot be read: {error.strerror}"
     if fields is None:
         return f"is truncated or no Caffe file ({size} bytes)"
-    if re.search(r"\.solverstate$", path) and 3 in fields and 4 not in fields:  # Caffe writes current_step last
+    if path.endswith(".solverstate") and 4 not in fields:  # current_step, which Caffe writes last
         return f"is truncated ({size} bytes)"
     return None
 

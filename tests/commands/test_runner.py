@@ -176,19 +176,50 @@ import os, signal, sys
 class Finder:
     def find_spec(name, *_):
         if name == "caffe._caffe":
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIG)
 sys.meta_path.insert(0, Finder)
 from rloss_caffe.commands import main
-sys.exit(main(["train", "--solver=solver.prototxt"]))
+sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_an_interrupt_while_caffe_is_imported_is_kept(folder):
-    write_solver(folder)
-    arguments = [sys.executable, "-c", INTERRUPTED]
-    done = subprocess.run(arguments, cwd=folder, env=environment(folder), capture_output=True, text=True)
-    assert done.returncode == 0 and "Optimization stopped early." in done.stderr, done.stderr
-    assert not snapshots(folder)  # of an untouched net there is nothing to keep
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "words", ["train --solver=solver.prototxt", "test --model=net.prototxt", "time --model=net.prototxt"]
+)
+def test_a_signal_while_caffe_is_imported_is_kept(folder, name, words):
+    """Python would raise it within the import, where it gets lost."""
+    flags = []
+    if words.startswith("test"):
+        (folder / "some.caffemodel").write_bytes(b"")
+        flags = ["--weights=some.caffemodel", "--iterations=100000000"]
+    if words.startswith("time"):
+        flags = ["--iterations=100000000"]
+    arguments = [sys.executable, "-c", INTERRUPTED.replace("SIG)", f"{name})"), *words.split(), *flags]
+    done = subprocess.run(arguments, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=60)
+    if words.startswith("train"):
+        assert done.returncode == 0 and "Optimization stopped early." in done.stderr, done.stderr
+        assert not snapshots(folder)  # of an untouched net there is nothing to keep
+    elif words.startswith("time"):
+        assert done.returncode == {"SIGINT": 130, "SIGTERM": 143}[name], done.stderr
+    else:
+        assert done.returncode != 0, done.stderr
+
+
+def test_termination_does_what_an_interrupt_does(folder):
+    process = start_slow(folder)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert "Optimization stopped early." in (folder / "log").read_text()
+    assert snapshots(folder) == [int((folder / "iteration").read_text())]
+
+
+def test_a_signal_ends_the_tests_of_a_training(folder):
+    (folder / "fail").unlink(missing_ok=True)
+    process = start_slow(folder, test_interval=1000, test_iter=1000, test_initialization=True)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert "Optimization stopped early." in (folder / "log").read_text() and not snapshots(folder)
 
 
 def test_hangup_saves_and_goes_on(folder):
@@ -216,6 +247,170 @@ def test_a_failing_layer_does_not_lose_the_training(folder):
     log = (folder / "log").read_text()
     assert "rloss-caffe train: this layer cannot go on" in log and "Traceback" not in log
     assert snapshots(folder) == [int((folder / "iteration").read_text()) - 1]
+
+
+# --- values that are not finite, disks that are full ------------------------------------------------------------------
+
+SICK = """
+layer { name: "sick" type: "Python" bottom: "score" top: "sick" python_param { module: "sick_layer" layer: "Sick" } }
+"""
+SICK_LAYER = """
+import caffe, numpy
+class Sick(caffe.Layer):
+    def setup(self, bottom, top): self.count = 0
+    def reshape(self, bottom, top): top[0].reshape(*bottom[0].shape)
+    def forward(self, bottom, top):
+        top[0].data[...] = bottom[0].data
+        if self.count >= FIRST:
+            top[0].data[0, 1, 2, 3] = numpy.VALUE
+        self.count += 1
+    def backward(self, top, propagate_down, bottom): bottom[0].diff[...] = top[0].diff
+"""
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_training_ends_at_the_first_loss_that_is_not_finite(folder, value):
+    (folder / "sick_layer.py").write_text(SICK_LAYER.replace("FIRST", "7").replace("VALUE", value))
+    (folder / "net.prototxt").write_text(DATA + SCORE + SICK + LOSS.replace('bottom: "score"', 'bottom: "sick"'))
+    log = call(folder, "train", "--solver=solver.prototxt", status=1)
+    line = log.strip().splitlines()[-1]
+    assert line.startswith("rloss-caffe train: iteration 7: ")
+    assert f"blob 'sick' of layer 'sick', which holds {value} (1 of 336 values are not finite)" in line or (
+        f"blob 'sick' holds {value} (1 of 336" in line
+    )
+    assert "the last snapshot is of iteration 5" in line
+    assert snapshots(folder) == [5]
+    log = call(folder, "train", "--solver=solver.prototxt", "--allow_nonfinite")
+    assert snapshots(folder) == [5, 10]
+
+
+def test_scores_without_a_loss_count_and_so_does_every_part_of_an_iteration(folder):
+    (folder / "sick_layer.py").write_text(SICK_LAYER.replace("FIRST", "4").replace("VALUE", "nan"))
+    (folder / "net.prototxt").write_text(DATA + SCORE + SICK + LOSS)  # 'sick' is an output beside the loss
+    write_solver(folder, iter_size=3)
+    line = call(folder, "train", "--solver=solver.prototxt", status=1).strip().splitlines()[-1]
+    assert "iteration 1: blob 'sick' holds nan" in line and "no snapshot was saved before" in line
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_scored(folder):
+    call(folder, "train", "--solver=solver.prototxt")
+    message = caffe_pb2.NetParameter.FromString((folder / "snap/s_iter_10.caffemodel").read_bytes())
+    (layer,) = (layer for layer in message.layer if layer.blobs)
+    layer.blobs[1].data[2] = float("inf")
+    (folder / "bad.caffemodel").write_bytes(message.SerializeToString())
+    for path in (folder / "snap").iterdir():
+        path.unlink()
+    log = call(folder, "train", "--solver=solver.prototxt", "--weights=bad.caffemodel", status=1)
+    assert "'score'" in log.strip().splitlines()[-1] and not snapshots(folder)
+    log = call(folder, "test", "--model=net.prototxt", "--weights=bad.caffemodel", status=1)
+    assert "'score'" in log.strip().splitlines()[-1]
+
+
+WIDE = """
+layer { name: "wide" type: "InnerProduct" bottom: "data" top: "wide"
+  inner_product_param { num_output: 3000 weight_filler { type: "gaussian" std: 0.01 } } }
+layer { name: "sum" type: "Reduction" bottom: "wide" top: "sum" loss_weight: 0.1 reduction_param { operation: SUMSQ } }
+"""
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.99, 1.01])
+def test_a_full_disk_costs_no_older_snapshot(folder, share):
+    """The limit on a file's size is what a full disk is: writing ends with an error in its middle."""
+    resource = pytest.importorskip("resource", reason="no Unix")
+    (folder / "net.prototxt").write_text(DATA + SCORE + WIDE + LOSS)
+    write_solver(folder, base_lr=0.001)
+    call(folder, "train", "--solver=solver.prototxt")
+    before = {path.name: path.read_bytes() for path in (folder / "snap").iterdir()}
+    limit = int(share * max(map(len, before.values())) + (1 << 16) * (share > 1))
+    write_solver(folder, base_lr=0.002)
+    done = subprocess.run(
+        command("train", "--solver=solver.prototxt"),
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    after = {path.name: path.read_bytes() for path in (folder / "snap").iterdir()}
+    if share > 1:
+        assert done.returncode == 0 and set(after) == set(before) and after != before
+        return
+    assert done.returncode == 1 and after == before
+    assert "no snapshot of iteration 5 in snap: it needs " in done.stderr
+    assert "Training goes on, and the next snapshot is tried again." in done.stderr
+    assert "rloss-caffe train: no snapshot of iteration 10 in snap: it needs " in done.stderr.splitlines()[-1]
+
+
+STEPS = """
+import glob, json, os, signal, sys
+import caffe
+from rloss_caffe.commands import _snapshots, main
+def killing(function):
+    def call(*arguments, **keywords):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **keywords)
+    return call
+for step in range(1, 100):
+    for path in glob.glob("snap/s_*"):
+        os.unlink(path)
+    child = os.fork()
+    if child == 0:
+        left = [step]
+        for name in ("replace", "unlink", "fsync", "makedirs"):
+            setattr(os, name, killing(getattr(os, name)))
+        os._exit(main(["train", "--solver=solver.prototxt"]))
+    status = os.waitpid(child, 0)[1]
+    print(json.dumps([status, {path: _snapshots.file_problem(path) for path in sorted(glob.glob("snap/s_*"))}]))
+    if status != signal.SIGKILL:
+        break
+"""
+
+
+def test_killed_at_each_step_of_a_snapshot(folder):
+    """Whatever is there under a final name is whole, and an older pair is there before a newer one is begun."""
+    write_solver(folder, max_iter=4, snapshot=2)
+    arguments = [sys.executable, "-c", STEPS]
+    done = subprocess.run(
+        arguments, cwd=folder, env=environment(folder, "2"), timeout=120, capture_output=True, text=True
+    )
+    steps = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(steps) > 10 and [status for status, _ in steps] == [signal.SIGKILL] * (len(steps) - 1) + [0], done.stderr
+    for _, problems in steps:
+        assert not any(problems.values())
+        expected = [f"snap/s_iter_{iteration}.{kind}" for iteration in (2, 4) for kind in ("caffemodel", "solverstate")]
+        assert list(problems) == expected[: len(problems)]
+    assert len(problems) == 4 and not list((folder / "snap").glob(".*"))
+
+
+def test_a_missing_folder_is_made(folder):
+    write_solver(folder, snapshot_prefix="new/folder/s")
+    log = call(folder, "train", "--solver=solver.prototxt")
+    assert "Made the folder new/folder for snapshots." in log
+    assert (folder / "new/folder/s_iter_10.solverstate").exists()
+
+
+def test_snapshots_are_listed(folder, monkeypatch):
+    from rloss_caffe.commands import _snapshots
+
+    monkeypatch.chdir(folder)
+    call(folder, "train", "--solver=solver.prototxt")
+    assert call(folder, "snapshots", "snap/s").splitlines() == [
+        "whole:     snap/s_iter_10.solverstate",
+        "whole:     snap/s_iter_5.solverstate",
+    ]
+    path = folder / "snap/s_iter_10.solverstate"
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        newest = _snapshots.newest_whole("snap/s")
+        assert newest.state == "snap/s_iter_5.solverstate" and len(newest.passed_over) == 1, length
+    assert "there is no whole snapshot" in call(folder, "snapshots", "other", status=1)
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 
 def test_train_errors(folder):
