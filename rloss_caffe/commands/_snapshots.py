@@ -35,18 +35,28 @@ def file_problem(path):
     try:
         size = os.path.getsize(path)
         if size == 0:
-            return "is empty"
+            return f"{path} is empty"
+        if _is_hdf5(path):
+            from rloss_caffe.nets.weights import check_hdf5
+
+            check_hdf5(path)
+            return None
         with open(path, "rb") as file:
-            if file.read(len(_HDF5)) == _HDF5:
-                return _hdf5_problem(file, size)
             fields = _top_fields(file, size)
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        return f"{path} cannot be read: {error.strerror}"
+    except ValueError as error:
+        return str(error)
     if fields is None:
-        return f"is truncated or no Caffe file ({size} bytes)"
+        return f"{path} is truncated or no Caffe file ({size} bytes)"
     if path.endswith(".solverstate") and 4 not in fields:  # current_step, which Caffe writes last
-        return f"is truncated ({size} bytes)"
+        return f"{path} is truncated ({size} bytes)"
     return None
+
+
+def _is_hdf5(path):
+    with open(path, "rb") as file:
+        return path.endswith(".h5") or file.read(len(_HDF5)) == _HDF5
 
 
 def _top_fields(file, size):
@@ -83,17 +93,6 @@ def _varint(data, start):
     return None, start
 
 
-def _hdf5_problem(file, size):
-    """Its head says how long the file is."""
-    file.seek(0)
-    head = file.read(96)
-    start = {0: 40, 1: 44, 2: 28, 3: 28}.get(head[8]) if len(head) > 8 else None
-    if start is None or len(head) < start + 8:
-        return f"is truncated ({size} bytes)"
-    end = int.from_bytes(head[start : start + 8], "little")
-    return f"is truncated ({size} of {end} bytes)" if size < end else None
-
-
 def _learned_net(path):
     """(the path of the weights in a .solverstate, its place in the file, the place behind it)."""
     with open(path, "rb") as file:
@@ -125,17 +124,15 @@ def _pair_problem(state):
     """What keeps a state and its weights from being gone on from, in words; None if nothing does."""
     problem = file_problem(state)
     if problem:
-        return f"{state} {problem}"
-    with open(state, "rb") as file:
-        is_hdf5 = file.read(len(_HDF5)) == _HDF5
+        return problem
     try:
+        is_hdf5 = _is_hdf5(state)
         weights = re.sub(r"\.solverstate\.h5$", ".caffemodel.h5", state) if is_hdf5 else _learned_net(state)[0]
     except SnapshotError as error:
         return str(error)
     if not os.path.isfile(weights):
         return f"{state} names weights that are missing: {weights}"
-    problem = file_problem(weights)
-    return f"{weights} {problem}" if problem else None
+    return file_problem(weights)
 
 
 def _numbered(prefix, *endings):
@@ -203,7 +200,7 @@ def snapshots_of(prefix, last=None):
         if not found:
             broken = {path: file_problem(path) for path in weights[iteration]}
             has_weights = None in broken.values()
-            problems = [f"{path} {problem or 'has no .solverstate'}" for path, problem in broken.items()]
+            problems = [problem or f"{path} has no .solverstate" for path, problem in broken.items()]
         yield Snapshot(iteration, whole[0] if whole else "", has_weights, problems)
 
 
@@ -303,7 +300,7 @@ class Snapshots:
             for path in aside:
                 problem = file_problem(path)
                 if problem:
-                    raise SnapshotError(f"{path} {problem}")
+                    raise SnapshotError(problem)
             _name_weights(aside[1], aside[0], final[0])
             for path in aside:
                 _to_disk(path)
