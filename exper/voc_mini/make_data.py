@@ -3,8 +3,8 @@
 
 Usage: python exper/voc_mini/make_data.py --data-root VOC2012 [--output FOLDER]
 
-VOC2012 holds JPEGImages and SegmentationClassAug, as tools/fetch_data.py leaves it. Which photographs are taken stands
-in exper/voc_mini/ids. FOLDER gets:
+VOC2012 holds JPEGImages and SegmentationClassAug, as 'rloss-caffe fetch' leaves them. Which photographs are taken
+stands in exper/voc_mini/ids. FOLDER gets:
 
     JPEGImages             RGB, the longer side 320 pixels (Lanczos), JPEG of quality 90
     SegmentationClassAug   full masks on the same grid (nearest), label maps with VOC's palette
@@ -76,8 +76,8 @@ def check_files(root, ids):
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(paths)} files are missing, such as {missing[0]}; tools/fetch_data.py --data-root "
-            f"{root} voc masks fetches them"
+            f"{len(missing)} of {len(paths)} files are missing, such as {missing[0]}; 'rloss-caffe fetch --data-root "
+            f"{root} voc masks' fetches them"
         )
 
 

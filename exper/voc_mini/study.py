@@ -61,6 +61,7 @@ def main():
     if arguments.quick:
         output, iterations = output / "quick", QUICK
     study = Study(arguments.data_root.resolve(), output, iterations)
+    study.check_data()
     study.write_lists()
     first, *others = arguments.seeds
     study.plan_first_phase(first)
@@ -101,6 +102,13 @@ class Study:
     def __init__(self, data_root, output, iterations):
         self.data_root, self.output, self.iterations = data_root, output, iterations
         self.steps = {}
+
+    def check_data(self):
+        """What all steps need is there."""
+        names = ["list/train.txt", "list/train_full.txt", "list/val.txt", "squeezenet_v1.0.caffemodel"]
+        missing = [str(self.data_root / name) for name in names if not (self.data_root / name).is_file()]
+        if missing:
+            raise FileNotFoundError(f"missing: {', '.join(missing)}; {HERE / 'README.md'} says where they come from")
 
     def write_lists(self):
         """Training lists without the images held out, and these with their masks."""

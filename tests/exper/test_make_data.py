@@ -148,7 +148,7 @@ def test_what_is_missing_is_said_before_anything_is_made(voc):
     done = make_data(*words)
     assert done.returncode == 1 and not (voc / "out").exists()
     assert done.stderr.startswith("make_data: 1500 of 1500 files are missing, such as ")
-    assert len(done.stderr.splitlines()) == 1 and "tools/fetch_data.py" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "rloss-caffe fetch" in done.stderr
     done = make_data("--data-root", voc / "VOC", "--output", voc / "out", "--ids", voc)
     assert done.returncode == 1 and "train.txt" in done.stderr and len(done.stderr.splitlines()) == 1
 

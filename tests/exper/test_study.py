@@ -137,6 +137,21 @@ def test_progress_is_read_from_the_steps_log(tmp_path):
     assert made.progress(step) >= 9
 
 
+def test_missing_data_is_named_before_anything_is_begun(tmp_path):
+    command = [
+        sys.executable,
+        str(FOLDER / "study.py"),
+        "--data-root",
+        str(tmp_path),
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()
+    assert done.stderr.startswith(f"study: missing: {tmp_path / 'list' / 'train.txt'}, ")
+    assert "squeezenet_v1.0.caffemodel; " in done.stderr and "README.md" in done.stderr
+
+
 def test_report():
     import report
 
