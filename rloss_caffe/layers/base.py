@@ -1,5 +1,7 @@
 """What every Python layer of the package shares: its parameters and the checks of its blobs."""
 
+import math
+
 try:
     import caffe
 except ImportError as error:
@@ -9,6 +11,7 @@ except ImportError as error:
     ) from error
 
 from rloss_caffe.layers.param_str import read_parameters
+from rloss_caffe.numerics.arrays import INT_MAX
 from rloss_caffe.numerics.parameters import fill
 
 __all__ = ["TEST", "TRAIN", "Layer"]
@@ -59,6 +62,20 @@ class Layer(caffe.Layer):
         if not 1 <= len(found) <= 4 or 0 in found:
             raise self.error(f"{self.blob_name(index)} must have shape (N, C, H, W), found {found}")
         return found + (1,) * (4 - len(found))
+
+    def reshape_top(self, top, index, shape):
+        """Give top `index` its shape; Caffe itself would end the process where a blob has too many numbers."""
+        if math.prod(shape) > INT_MAX:
+            raise self.error(
+                f"top {index} ({self.TOPS[index].rstrip('?')}) would have shape {tuple(shape)}, more than the "
+                f"{INT_MAX} numbers that a blob of Caffe can hold"
+            )
+        top[index].reshape(*shape)
+
+    def refuse_gradients(self, propagate_down):
+        """For layers without a backward pass."""
+        if any(propagate_down):
+            raise self.error("has no backward pass (does the net set 'force_backward: true'?)")
 
     def get_phase(self):
         """TRAIN or TEST; a Caffe whose Python layer has no ``phase`` counts as TRAIN."""

@@ -4,7 +4,7 @@ import numpy as np
 
 from rloss_caffe.filtering.mean_field import mean_field
 from rloss_caffe.layers.base import Layer
-from rloss_caffe.layers.param_str import Parameter
+from rloss_caffe.numerics.parameters import Parameter
 
 __all__ = ["DenseCRF"]
 
@@ -18,14 +18,9 @@ class DenseCRF(Layer):
 
     Parameters (param_str)
     ----------------------
-    max_iter : int >= 0, default 10
-        Mean-field iterations.
-    pos_w, pos_xy_std : lists of float, of equal length, default none
-        Weights and bandwidths (pixels) of the positional kernels.
-    bi_w, bi_xy_std, bi_rgb_std : lists of float, of equal length, default none
-        Weights and bandwidths (pixels, the image's units) of the bilateral kernels.
-    output_probability : bool, default true
-        true: probabilities; false: their logarithms.
+    {parameters}
+
+    The parameters of one kind of kernel are numbers or lists of equal length, one entry a kernel.
 
     Example
     -------
@@ -42,13 +37,15 @@ class DenseCRF(Layer):
     """
 
     PARAMETERS = [
-        Parameter("max_iter", "int", 10, minimum=0, doc="mean-field iterations"),
-        Parameter("pos_xy_std", "float", [], above=0, repeated=True, doc="positional bandwidths in pixels"),
-        Parameter("pos_w", "float", [], repeated=True, doc="weights of the positional kernels"),
-        Parameter("bi_xy_std", "float", [], above=0, repeated=True, doc="spatial bandwidths in pixels"),
-        Parameter("bi_rgb_std", "float", [], above=0, repeated=True, doc="colour bandwidths in the image's units"),
-        Parameter("bi_w", "float", [], repeated=True, doc="weights of the bilateral kernels"),
-        Parameter("output_probability", "bool", True, doc="probabilities, else their logarithms"),
+        Parameter("max_iter", "int", 10, minimum=0, doc="Mean-field iterations."),
+        Parameter("pos_w", "float", [], repeated=True, doc="Weights of the positional kernels."),
+        Parameter("pos_xy_std", "float", [], above=0, repeated=True, doc="Their bandwidths in pixels."),
+        Parameter("bi_w", "float", [], repeated=True, doc="Weights of the bilateral kernels."),
+        Parameter("bi_xy_std", "float", [], above=0, repeated=True, doc="Their spatial bandwidths in pixels."),
+        Parameter(
+            "bi_rgb_std", "float", [], above=0, repeated=True, doc="Their colour bandwidths in the image's units."
+        ),
+        Parameter("output_probability", "bool", True, doc="true: probabilities; false: their logarithms."),
     ]
     BOTTOMS = ("scores", "data_dim", "image?")
     TOPS = ("probabilities",)
@@ -72,7 +69,7 @@ class DenseCRF(Layer):
             expected, image = (scores[0], 3, *scores[2:]), tuple(bottom[2].data.shape)
             if image != expected:
                 raise self.error(f"{self.blob_name(2)} must have shape {expected} like the scores, found {image}")
-        top[0].reshape(*scores)
+        self.reshape_top(top, 0, scores)
 
     def forward(self, bottom, top):
         result = np.zeros(bottom[0].data.shape, np.float32)
@@ -108,5 +105,4 @@ class DenseCRF(Layer):
         return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
 
     def backward(self, top, propagate_down, bottom):
-        if any(propagate_down):
-            raise self.error("has no backward pass; it is for test time (does the net set 'force_backward: true'?)")
+        self.refuse_gradients(propagate_down)

@@ -37,8 +37,10 @@ class ImageSegData(Layer):
 
     Parameters (param_str)
     ----------------------
-    See `PARAMETERS`; those of the fork's image_data_param and transform_param in one list, and five of ours:
-    num_labels, seed, prefetch, workers, phase.
+    {parameters}
+
+    Those of the fork's image_data_param and transform_param in one list, and five of ours: num_labels, seed, prefetch,
+    workers, phase.
 
     Example
     -------
@@ -56,40 +58,80 @@ class ImageSegData(Layer):
     """
 
     PARAMETERS = [
-        Parameter("source", "string", required=True, doc="list file, one image and its label a line"),
-        Parameter("root_folder", "string", "", doc="put before every path of the list"),
-        Parameter("batch_size", "int", 1, minimum=1),
-        Parameter("shuffle", "bool", False, doc="a new order every epoch"),
-        Parameter("rand_skip", "int", 0, minimum=0, doc="start up to this many entries late, at random"),
-        Parameter("new_height", "int", 0, minimum=0, doc="resize everything first, together with new_width"),
-        Parameter("new_width", "int", 0, minimum=0, doc="resize everything first, together with new_height"),
-        Parameter("is_color", "bool", True, doc="BGR; false: one grey channel"),
-        Parameter("ignore_label", "int", 255, minimum=0, maximum=255, doc="label of padding"),
+        Parameter("source", "string", required=True, doc="The list file: an image and its label a line."),
+        Parameter("root_folder", "string", "", doc="Put before every path of the list."),
+        Parameter("batch_size", "int", 1, minimum=1, doc="N."),
+        Parameter("shuffle", "bool", False, doc="true: a new order every epoch; false: the list's order."),
+        Parameter("rand_skip", "int", 0, minimum=0, doc="Start up to this many entries late, at random."),
+        Parameter(
+            "new_height",
+            "int",
+            0,
+            minimum=0,
+            doc="Resize everything first, together with new_width: images bilinear, labels nearest. 0: do not.",
+        ),
+        Parameter("new_width", "int", 0, minimum=0, doc="Together with new_height."),
+        Parameter("is_color", "bool", True, doc="true: BGR; false: one grey channel."),
+        Parameter("ignore_label", "int", 255, minimum=0, maximum=255, doc="Label of padding."),
         Parameter(
             "label_type",
             "string",
             "IMAGE",
             choices=LABEL_TYPES,
-            doc="PIXEL: label maps; IMAGE: a number for each image; NONE: no labels, all ignore_label",
+            doc="PIXEL: label maps; IMAGE: a number for each image; NONE: no labels, all are ignore_label.",
         ),
-        Parameter("mirror", "bool", False, doc="mirror half of the samples, at random"),
+        Parameter("mirror", "bool", False, doc="Mirror half of the samples, at random."),
         Parameter(
-            "crop_size", "int", 0, minimum=0, doc="height and width of the crop; or give crop_height, crop_width"
+            "crop_size",
+            "int",
+            0,
+            minimum=0,
+            doc="Height and width of the samples, or give crop_height and crop_width. Smaller images are padded at the "
+            "bottom and right. In training the place is random, in testing the middle. 0: no crop; each batch has its "
+            "images' size.",
         ),
-        Parameter("crop_height", "int", 0, minimum=0, doc="together with crop_width"),
-        Parameter("crop_width", "int", 0, minimum=0, doc="together with crop_height"),
-        Parameter("mean_value", "float", [], repeated=True, doc="one for all channels, or one each: B, G, R"),
-        Parameter("scale", "float", 1.0, doc="multiplies the values after the mean is subtracted"),
-        Parameter("scale_factors", "float", [], repeated=True, above=0, doc="scale each sample by one of these"),
+        Parameter("crop_height", "int", 0, minimum=0, doc="Together with crop_width."),
+        Parameter("crop_width", "int", 0, minimum=0, doc="Together with crop_height."),
         Parameter(
-            "num_labels", "int", None, minimum=1, maximum=256, doc="refuse labels >= this; default: none is refused"
+            "mean_value", "float", [], repeated=True, doc="Subtracted: one for all channels, or one each: B, G, R."
         ),
-        Parameter("seed", "int", None, minimum=0, maximum=2**32 - 1, doc="default: drawn from Caffe's generator"),
+        Parameter("scale", "float", 1.0, doc="Multiplies the values after the mean is subtracted."),
         Parameter(
-            "prefetch", "int", 4, minimum=0, maximum=1000, doc="batches made ahead; 0: none, and no worker processes"
+            "scale_factors",
+            "float",
+            [],
+            repeated=True,
+            above=0,
+            doc="Each sample is scaled by one of these, at random.",
         ),
-        Parameter("workers", "int", 2, minimum=1, maximum=1000, doc="processes that make them"),
-        Parameter("phase", "string", None, choices=("TRAIN", "TEST"), doc="default: the net's"),
+        Parameter(
+            "num_labels",
+            "int",
+            None,
+            minimum=1,
+            maximum=256,
+            doc="21, say: refuse labels that are neither 0 to 20 nor ignore_label, with which SoftmaxWithLoss reads "
+            "beyond its memory without a word. Not given: all are let through.",
+        ),
+        Parameter(
+            "seed",
+            "int",
+            None,
+            minimum=0,
+            maximum=2**32 - 1,
+            doc="Makes order and crops repeatable. Not given: drawn from Caffe's generator, which the solver's "
+            "random_seed sets.",
+        ),
+        Parameter(
+            "prefetch",
+            "int",
+            4,
+            minimum=0,
+            maximum=1000,
+            doc="Batches made ahead by worker processes. 0: none, everything in this process.",
+        ),
+        Parameter("workers", "int", 2, minimum=1, maximum=1000, doc="Worker processes."),
+        Parameter("phase", "string", None, choices=("TRAIN", "TEST"), doc="Not given: the net's."),
     ]
     TOPS = ("data", "label?", "data_dim?")
 

@@ -3,8 +3,8 @@
 import warnings
 
 from rloss_caffe.layers.base import Layer
-from rloss_caffe.layers.param_str import Parameter
 from rloss_caffe.numerics.interpolation import MODES, interpolate, interpolate_adjoint, interpolated_size, is_blending
+from rloss_caffe.numerics.parameters import Parameter
 
 __all__ = ["Interp"]
 
@@ -26,16 +26,7 @@ class Interp(Layer):
 
     Parameters (param_str)
     ----------------------
-    height, width : int >= 1
-        Size of the top.
-    zoom_factor : int >= 1
-        8 makes 321 of 41.
-    shrink_factor : int >= 1
-        8 makes 41 of 321.
-    pad_beg, pad_end : int <= 0, default 0
-        Minus the rows and columns to crop at the top and left, and at the bottom and right.
-    mode : {bilinear, nearest}, default bilinear
-        nearest is for label maps that are shrunk by a factor that does not divide their size less one.
+    {parameters}
 
     Example
     -------
@@ -48,13 +39,19 @@ class Interp(Layer):
     """
 
     PARAMETERS = [
-        Parameter("height", "int", doc="rows of the top"),
-        Parameter("width", "int", doc="columns of the top"),
-        Parameter("zoom_factor", "int", 1, doc="8 makes 321 of 41"),
-        Parameter("shrink_factor", "int", 1, doc="8 makes 41 of 321"),
-        Parameter("pad_beg", "int", 0, doc="minus the rows and columns to crop at the top and left, <= 0"),
-        Parameter("pad_end", "int", 0, doc="minus the rows and columns to crop at the bottom and right, <= 0"),
-        Parameter("mode", "string", "bilinear", choices=MODES, doc="nearest keeps class ids unblended"),
+        Parameter("height", "int", minimum=1, doc="Rows of the top, together with width."),
+        Parameter("width", "int", minimum=1, doc="Columns of the top, together with height."),
+        Parameter("zoom_factor", "int", 1, minimum=1, doc="8 makes 321 of 41."),
+        Parameter("shrink_factor", "int", 1, minimum=1, doc="8 makes 41 of 321."),
+        Parameter("pad_beg", "int", 0, maximum=0, doc="Minus the rows and columns to crop at the top and left."),
+        Parameter("pad_end", "int", 0, maximum=0, doc="Minus the rows and columns to crop at the bottom and right."),
+        Parameter(
+            "mode",
+            "string",
+            "bilinear",
+            choices=MODES,
+            doc="nearest is for label maps whose size less 1 is no multiple of the shrink_factor; not in the fork.",
+        ),
     ]
     BOTTOMS = ("values",)
     TOPS = ("interpolated",)
@@ -72,7 +69,7 @@ class Interp(Layer):
             size = interpolated_size(self._shape[2:], **self._size_options, **self._crop)
         except ValueError as error:
             raise self.error(error) from error
-        top[0].reshape(*self._shape[:2], *size)
+        self.reshape_top(top, 0, (*self._shape[:2], *size))
         if top[0].data.ctypes.data == bottom[0].data.ctypes.data:
             raise self.error("cannot work in place: give the top a name of its own")
         self._warn_of_blended_labels(size)
@@ -96,6 +93,13 @@ class Interp(Layer):
         interpolate(values, out.shape[2:], **self._crop, mode=self.parameters.mode, out=out)
 
     def backward(self, top, propagate_down, bottom):
-        if propagate_down[0]:
-            gradient = bottom[0].diff.reshape(self._shape)
-            interpolate_adjoint(top[0].diff, self._shape[2:], **self._crop, mode=self.parameters.mode, out=gradient)
+        if not propagate_down[0]:
+            return
+        found = self.shape4(bottom, 0)
+        if found != self._shape:
+            raise self.error(
+                f"{self.blob_name(0)} was reshaped from {self._shape} to {found} after the last forward pass; run the "
+                "net forward first"
+            )
+        gradient = bottom[0].diff.reshape(self._shape)
+        interpolate_adjoint(top[0].diff, self._shape[2:], **self._crop, mode=self.parameters.mode, out=gradient)

@@ -2,9 +2,11 @@
 
 import warnings
 
+import numpy as np
+
 from rloss_caffe.layers.base import Layer
-from rloss_caffe.layers.param_str import Parameter
 from rloss_caffe.numerics.confusion import ConfusionMatrix, UnexpectedLabelError
+from rloss_caffe.numerics.parameters import Parameter
 
 __all__ = ["SegAccuracy", "confusion_matrices"]
 
@@ -20,15 +22,11 @@ class SegAccuracy(Layer):
     class and the mean over the classes that occur, and ``confusion.reset()`` starts anew. From a net, it is found with
     `confusion_matrices`.
 
+    Scores that are NaN are warned of, in every batch; the values then mean nothing.
+
     Parameters (param_str)
     ----------------------
-    metric : {PixelAccuracy, ClassAccuracy, PixelIOU}
-        Has no effect: the top always holds all three.
-    ignore_label : list of int, default none
-        Labels that are not counted.
-    reset : bool, default true
-        true: figures of the batch; false: of all batches since the net was made, so that the last batch of one pass
-        over the data gives the figures of the data set.
+    {parameters}
 
     Example
     -------
@@ -48,10 +46,16 @@ class SegAccuracy(Layer):
             "string",
             "PixelAccuracy",
             choices=("PixelAccuracy", "ClassAccuracy", "PixelIOU"),
-            doc="has no effect, the top holds all three",
+            doc="Has no effect, as in the fork: the top always holds all three.",
         ),
-        Parameter("ignore_label", "int", [], repeated=True, doc="labels that are not counted"),
-        Parameter("reset", "bool", True, doc="figures of the batch; false: of all batches so far"),
+        Parameter("ignore_label", "int", [], repeated=True, doc="Labels that are not counted: one or a list."),
+        Parameter(
+            "reset",
+            "bool",
+            True,
+            doc="true: the values of each batch; false: of all batches since the net was made, so that the last batch "
+            "of one pass has the data set's values, and a mean over batches means nothing.",
+        ),
     ]
     BOTTOMS = ("scores", "label")
     TOPS = ("accuracy",)
@@ -59,7 +63,6 @@ class SegAccuracy(Layer):
     def setup(self, bottom, top):
         super().setup(bottom, top)
         self.confusion = ConfusionMatrix(self.shape4(bottom, 0)[1])
-        self._warned = False
 
     def reshape(self, bottom, top):
         scores, labels = self.shape4(bottom, 0), self.shape4(bottom, 1)
@@ -75,24 +78,30 @@ class SegAccuracy(Layer):
                     "'reset: false' their number must not change"
                 )
             self.confusion = ConfusionMatrix(scores[1])
-        top[0].reshape(1, 1, 1, 3)
+        self.reshape_top(top, 0, (1, 1, 1, 3))
 
     def forward(self, bottom, top):
         confusion = self.confusion
         if self.parameters.reset:
             confusion.reset()
+        scores, seen_before = bottom[0].data.reshape(self.shape4(bottom, 0)), confusion.has_seen_nan
+        confusion.has_seen_nan = False
         try:
-            confusion.add(bottom[0].data.reshape(self.shape4(bottom, 0)), bottom[1].data, self.parameters.ignore_label)
+            confusion.add(scores, bottom[1].data, self.parameters.ignore_label)
         except UnexpectedLabelError as error:
             raise self.error(f"{self.blob_name(1)}: {error}") from error
-        if confusion.has_seen_nan and not self._warned:
-            self._warned = True
-            warnings.warn(f"SegAccuracy: {self.blob_name(0)} holds NaN: the net has diverged", stacklevel=1)
+        if confusion.has_seen_nan:
+            images = [str(image) for image, values in enumerate(scores) if np.isnan(values).any()]
+            warnings.warn(
+                f"SegAccuracy: {self.blob_name(0)} holds NaN in image {', '.join(images)} of the batch: the net has "
+                "diverged, and the accuracy means nothing",
+                stacklevel=1,
+            )
+        confusion.has_seen_nan |= seen_before
         top[0].data[...] = confusion.pixel_accuracy(), confusion.mean_recall(), confusion.mean_jaccard()
 
     def backward(self, top, propagate_down, bottom):
-        if any(propagate_down):
-            raise self.error("has no backward pass (does the net set 'force_backward: true'?)")
+        self.refuse_gradients(propagate_down)
 
 
 def confusion_matrices(net):

@@ -9,9 +9,11 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any, Optional, Sequence
 
+from rloss_caffe.numerics.arrays import INT_MAX
+
 __all__ = ["Parameter", "ParameterError", "as_comment", "as_docstring", "as_table", "documented"]
 
-INT_MIN, INT_MAX = -(2**31), 2**31 - 1  # Caffe's sizes and labels are C ints
+INT_MIN = -INT_MAX - 1  # Caffe's sizes and labels are C ints
 
 
 class ParameterError(ValueError):

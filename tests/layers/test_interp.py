@@ -259,10 +259,10 @@ def test_presence_decides_in_the_layer(make_net):
     [
         ((1, 1, 9, 9), "", "size is not given"),
         ((1, 1, 9, 9), "height: 3", "width must be given"),
-        ((1, 1, 9, 9), "zoom_factor: 0", "zoom_factor must be a whole number >= 1"),
-        ((1, 1, 9, 9), "zoom_factor: 1.5", "zoom_factor must be int"),
+        ((1, 1, 9, 9), "zoom_factor: 0", "zoom_factor must be int >= 1, found 0"),
+        ((1, 1, 9, 9), "zoom_factor: 1.5", "zoom_factor must be int >= 1, found 1.5"),
         ((1, 1, 9, 9), "zoom_factr: 2", "did you mean 'zoom_factor'"),
-        ((1, 1, 9, 9), "{zoom_factor: 2, pad_beg: 2}", "can only crop"),
+        ((1, 1, 9, 9), "{zoom_factor: 2, pad_beg: 2}", "pad_beg must be int <= 0, found 2"),
         ((1, 1, 9, 9), "{zoom_factor: 2, pad_beg: -9}", "nothing is left of an input of 9 x 9"),
         ((1, 1, 9, 9, 2), "zoom_factor: 2", r"bottom 0 \(values\) must have shape \(N, C, H, W\)"),
     ],

@@ -246,15 +246,21 @@ def test_unexpected_label_in_a_net_leaves_it_usable(make_net):
     np.testing.assert_array_equal(feed(net, scores, labels).ravel(), np.float32(expected))
 
 
-def test_nan_is_reported_once(make_net):
-    net = make_net()
-    scores, labels = random_case()
-    scores[0, 0, 0, 0] = np.nan
-    with pytest.warns(UserWarning, match="holds NaN"):
-        feed(net, scores, labels)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert np.isfinite(feed(net, scores, labels)).all()
+@pytest.mark.parametrize("reset", ["true", "false"])
+def test_nan_is_reported_in_every_batch_that_has_some(make_net, reset):
+    net = make_net(f"{{ignore_label: 255, reset: {reset}}}")
+    good, labels = random_case()
+    bad = good.copy()
+    bad[1, 0, 0, 0] = np.nan
+    for scores in (good, bad, good, bad):
+        with warnings.catch_warnings(record=True) as record:
+            warnings.simplefilter("always")
+            feed(net, scores, labels)
+        texts = [str(warning.message) for warning in record]
+        if scores is good:
+            assert not texts
+        else:
+            assert len(texts) == 1 and "SegAccuracy: bottom 0 (scores) holds NaN in image 1 of the batch" in texts[0]
 
 
 def test_no_backward_pass(make_net):
