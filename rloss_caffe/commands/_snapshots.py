@@ -1,7 +1,7 @@
 """Snapshots that are whole or not there: written aside and moved into place, and looked at before they are used.
 
 Caffe writes its files in place. A process that is killed meanwhile, or a full disk, leaves a truncated file under a
-name that promises more. Files of the caffe program are looked at, too; nothing here needs Caffe.
+name that promises more. Files of the caffe program are looked at, too, without Caffe.
 """
 
 import contextlib
@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 from rloss_caffe.commands import _log
 
-__all__ = ["SnapshotError", "Snapshots", "file_problem", "iteration_of", "newest_whole", "snapshots_of"]
+__all__ = ["SnapshotError", "Snapshots", "end_problem", "iteration_of", "newest_whole", "snapshots_of"]
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NEVER = 2**31 - 1  # an iteration that no solver reaches
 _MANY = 1 << 16  # a state's path lies within its first bytes
@@ -30,33 +29,24 @@ class SnapshotError(OSError):
 # --- looking at files ------------------------------------------------------------------------------------------------
 
 
-def file_problem(path):
-    """What keeps a .caffemodel or .solverstate from being whole, in words; None if nothing does."""
-    try:
-        size = os.path.getsize(path)
-        if size == 0:
-            return f"{path} is empty"
-        if _is_hdf5(path):
-            from rloss_caffe.nets.weights import check_hdf5
+def end_problem(path):
+    """Whether the end of a file that Caffe has just written is missing, in words; None if it is there.
 
-            check_hdf5(path)
-            return None
-        with open(path, "rb") as file:
-            fields = _top_fields(file, size)
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
-    except ValueError as error:
-        return str(error)
-    if fields is None:
-        return f"{path} is truncated or no Caffe file ({size} bytes)"
-    if path.endswith(".solverstate") and 4 not in fields:  # current_step, which Caffe writes last
+    `rloss_caffe.nets.snapshots` looks at all of a file, for which it needs twice its size in memory.
+    """
+    if path.endswith(".h5"):
+        from rloss_caffe.nets.weights import check_hdf5
+
+        try:
+            return check_hdf5(path)
+        except ValueError as error:
+            return str(error)
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        fields = _top_fields(file, size)
+    if not fields or (path.endswith(".solverstate") and 4 not in fields):  # current_step, which Caffe writes last
         return f"{path} is truncated ({size} bytes)"
     return None
-
-
-def _is_hdf5(path):
-    with open(path, "rb") as file:
-        return path.endswith(".h5") or file.read(len(_HDF5)) == _HDF5
 
 
 def _top_fields(file, size):
@@ -120,19 +110,15 @@ def iteration_of(state):
     return int(match.group(1)) if match else 0
 
 
-def _pair_problem(state):
-    """What keeps a state and its weights from being gone on from, in words; None if nothing does."""
-    problem = file_problem(state)
-    if problem:
-        return problem
+def _problem(path):
+    """What keeps a state and its weights, or weights alone, from being used, in words; None if nothing does."""
+    from rloss_caffe.nets.snapshots import check_snapshot
+
     try:
-        is_hdf5 = _is_hdf5(state)
-        weights = re.sub(r"\.solverstate\.h5$", ".caffemodel.h5", state) if is_hdf5 else _learned_net(state)[0]
-    except SnapshotError as error:
+        check_snapshot(path)
+    except ValueError as error:
         return str(error)
-    if not os.path.isfile(weights):
-        return f"{state} names weights that are missing: {weights}"
-    return file_problem(weights)
+    return None
 
 
 def _numbered(prefix, *endings):
@@ -193,12 +179,12 @@ def snapshots_of(prefix, last=None):
     for iteration in sorted({*states, *weights}, reverse=True):
         if last is not None and iteration > last:
             continue
-        found = {state: _pair_problem(state) for state in states.get(iteration, ())}
+        found = {state: _problem(state) for state in states.get(iteration, ())}
         whole = [state for state, problem in found.items() if problem is None]
         problems = [problem for problem in found.values() if problem]
         has_weights = bool(whole)
         if not found:
-            broken = {path: file_problem(path) for path in weights[iteration]}
+            broken = {path: _problem(path) for path in weights[iteration]}
             has_weights = None in broken.values()
             problems = [problem or f"{path} has no .solverstate" for path, problem in broken.items()]
         yield Snapshot(iteration, whole[0] if whole else "", has_weights, problems)
@@ -298,7 +284,7 @@ class Snapshots:
             aside = [f"{self.prefix_aside}_iter_{iteration}{ending}" for ending in self._endings]
             final = [f"{self._prefix}_iter_{iteration}{ending}" for ending in self._endings]
             for path in aside:
-                problem = file_problem(path)
+                problem = end_problem(path)
                 if problem:
                     raise SnapshotError(problem)
             _name_weights(aside[1], aside[0], final[0])

@@ -345,7 +345,8 @@ def test_a_full_disk_costs_no_older_snapshot(folder, share):
 STEPS = """
 import glob, json, os, signal, sys
 import caffe
-from rloss_caffe.commands import _snapshots, main
+from rloss_caffe.commands import main
+from rloss_caffe.commands._snapshots import _problem
 def killing(function):
     def call(*arguments, **keywords):
         left[0] -= 1
@@ -363,7 +364,7 @@ for step in range(1, 100):
             setattr(os, name, killing(getattr(os, name)))
         os._exit(main(["train", "--solver=solver.prototxt"]))
     status = os.waitpid(child, 0)[1]
-    print(json.dumps([status, {path: _snapshots.file_problem(path) for path in sorted(glob.glob("snap/s_*"))}]))
+    print(json.dumps([status, {path: _problem(path) for path in sorted(glob.glob("snap/s_*"))}]))
     if status != signal.SIGKILL:
         break
 """
@@ -542,6 +543,78 @@ def test_test_errors(folder):
     assert "Need model weights to score." in call(folder, "test", "--model=net.prototxt", status=1)
     done = subprocess.run(command("test", "--iterations=0"), env=environment(folder), capture_output=True, text=True)
     assert done.returncode == 2 and "iterations" in done.stderr
+
+
+# --- on a terminal ---------------------------------------------------------------------------------------------------
+
+
+def on_terminal(folder, *arguments, stdout=None):
+    """What a terminal of 100 columns gets from standard error (and output), and the exit status."""
+    pty = pytest.importorskip("pty", reason="no Unix")
+    import fcntl
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    process = subprocess.Popen(
+        command(*arguments), cwd=folder, env=environment(folder), stdout=stdout or theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 1 << 16)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    return shown.decode(), process.wait(60)
+
+
+def as_seen(text):
+    """What stands on a terminal's lines in the end."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    return [line.rsplit("\r", 1)[-1].replace("\x1b[K", "").rstrip() for line in lines]
+
+
+def test_training_shows_the_time_left_on_a_terminal(folder):
+    pytest.importorskip("tqdm", reason="it draws the bar")
+    write_solver(folder, net="slow.prototxt", max_iter=12, snapshot=0)
+    shown, status = on_terminal(folder, "train", "--solver=solver.prototxt")
+    assert status == 0, shown
+    assert re.search(r"\rtraining: +\d+%.*[1-9]/12 \[\d\d:\d\d<\d\d:\d\d, .*loss=\d", shown.replace("\x1b[K", "")), (
+        shown
+    )
+    lines = as_seen(shown)
+    assert not any("training:" in line for line in lines)  # it is gone in the end
+    assert sum(" solver.cpp:" in line and "] Iteration " in line for line in lines) == 7
+    assert all(LOG_LINE.match(line) for line in lines if " Iteration " in line)
+
+
+def test_scoring_shows_a_bar_in_place_of_the_batches(folder):
+    pytest.importorskip("tqdm", reason="it draws the bar")
+    call(folder, "train", "--solver=solver.prototxt")
+    flags = "--model=slow.prototxt", "--weights=snap/s_iter_10.caffemodel", "--iterations=5"
+    shown, status = on_terminal(folder, "test", *flags)
+    assert status == 0, shown
+    assert "Batch 0" not in shown and re.search(r"scoring: +\d+%.*[1-5]/5 \[", shown)
+    assert "] loss = " in shown
+    log = call(folder, "test", *flags)
+    assert "Batch 4, loss" in log and "scoring" not in log
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["snapshots", "snap/s"], ["train", "--help"]])
+def test_a_reader_that_has_enough_ends_a_command_quietly(folder, arguments):
+    for iteration in range(3000):
+        (folder / f"snap/s_iter_{iteration}.solverstate").write_bytes(b"")
+    words = " ".join(command(*arguments))
+    done = subprocess.run(
+        f"{words} | head -n 1", shell=True, cwd=folder, env=environment(folder), capture_output=True, text=True
+    )
+    assert len(done.stdout.splitlines()) == 1 and not done.stderr
 
 
 # --- time, device_query ----------------------------------------------------------------------------------------------

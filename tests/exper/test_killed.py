@@ -185,8 +185,8 @@ def test_files_that_are_not_whole_are_passed_over(project, undisturbed):
     cut(models(output) / f"{names[2]}.caffemodel", 0.999)
     log = run(project, output)
     assert re.search(rf"passed over: .*{names[0]}.caffemodel is empty", log)
-    assert re.search(rf"passed over: .*{names[1]}.solverstate is truncated", log)
-    assert re.search(rf"passed over: .*{names[2]}.caffemodel is truncated", log)
+    assert re.search(rf"passed over: .*{names[1]}.solverstate .*not written to its end", log)
+    assert re.search(rf"passed over: .*{names[2]}.caffemodel .*not written to its end", log)
     assert f"train goes on from {models(output)}/{names[3]}.solverstate" in log
     assert final(output) == expected
     (models(output) / f"{names[0]}.solverstate").unlink()
