@@ -58,7 +58,12 @@ class ImageSegData(Layer):
     """
 
     PARAMETERS = [
-        Parameter("source", "string", required=True, doc="The list file: an image and its label a line."),
+        Parameter(
+            "source",
+            "string",
+            required=True,
+            doc="The list file: an image and its label a line, as in 'JPEGImages/1.jpg scribbles/1.png'.",
+        ),
         Parameter("root_folder", "string", "", doc="Put before every path of the list."),
         Parameter("batch_size", "int", 1, minimum=1, doc="N."),
         Parameter("shuffle", "bool", False, doc="true: a new order every epoch; false: the list's order."),
@@ -78,7 +83,8 @@ class ImageSegData(Layer):
             "string",
             "IMAGE",
             choices=LABEL_TYPES,
-            doc="PIXEL: label maps; IMAGE: a number for each image; NONE: no labels, all are ignore_label.",
+            doc="PIXEL: label maps, PNGs of class numbers, grey or with VOC's palette; IMAGE: a number for each image; "
+            "NONE: no labels, all are ignore_label.",
         ),
         Parameter("mirror", "bool", False, doc="Mirror half of the samples, at random."),
         Parameter(

@@ -67,9 +67,11 @@ class Parameter:
             text = "one of " + ", ".join(map(str, self.choices))
         if self.above is not None:
             text += f" > {self.above:g}"
-        if self.minimum is not None:
+        if self.minimum is not None and self.maximum is not None:
+            text += f" from {_number(self.minimum)} to {_number(self.maximum)}"
+        elif self.minimum is not None:
             text += f" >= {_number(self.minimum)}"
-        if self.maximum is not None:
+        elif self.maximum is not None:
             text += f" <= {_number(self.maximum)}"
         return "list of " + text if self.repeated else text
 

@@ -250,7 +250,7 @@ def test_labels_out_of_range(root, prefetch):
     ):
         for _ in range(2):
             net.forward()
-    with pytest.raises(ValueError, match="num_labels must be int >= 1 <= 256, found 0"):
+    with pytest.raises(ValueError, match="num_labels must be int from 1 to 256, found 0"):
         make_net(root, options + "0")
 
 

@@ -24,7 +24,7 @@ def test_table():
         "| `bi_xy_std` | float > 0 | 15 | Spatial bandwidth in pixels. |",
         "| `mode` | one of bilinear, nearest | bilinear | A \\| B. |",
     ]
-    assert "| `ignore_label` | list of int >= 0 <= 255 | none |  |" in lines
+    assert "| `ignore_label` | list of int from 0 to 255 | none |  |" in lines
     assert "| `reset` | bool | true |  |" in lines and "| string | required |" in lines[5]
 
 
