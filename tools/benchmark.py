@@ -3,20 +3,26 @@
 
 Usage: python tools/benchmark.py [--runs 15] [--json FILE] [--quick]
 
-Every figure is the median of several runs after a warm-up; threads are stated. The photographs are scikit-image's.
+Every time is the median of several runs after a warm-up. What is compared (one thread and two, this package and
+pydensecrf) is called in turn, so that a slow moment of the machine meets both, and the ratio is the median of the
+ratios of such pairs. The photographs are scikit-image's.
 pydensecrf is optional: pip install 'cython<3' wheel, then pip install --no-build-isolation pydensecrf2.
 """
 
 import argparse
+import ctypes
 import itertools
 import json
+import multiprocessing
+import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 
+import numba
 import numpy as np
+from scipy.special import softmax
 
 import rloss_caffe
 
@@ -38,27 +44,25 @@ def probabilities(n, classes, height, width):
     y, x = np.mgrid[:height, :width].astype(np.float32)
     phase = np.arange(classes, dtype=np.float32)[:, np.newaxis, np.newaxis]
     scores = 3 * np.sin(x / (9 + phase) + phase) + 3 * np.cos(y / (11 + phase))
-    scores = np.exp(scores - scores.max(0))
-    return np.repeat((scores / scores.sum(0))[np.newaxis], n, 0).astype(np.float32)
+    return np.repeat(softmax(scores, axis=0)[np.newaxis], n, 0).astype(np.float32)
 
 
-def measure(functions, runs):
-    """Medians in milliseconds of several functions, called in turn so that a slow moment of the machine meets all."""
+def seconds(function):
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def measure(functions, runs, clock=seconds):
+    """Times in milliseconds of several functions, called in turn: array (runs, functions). `clock` calls and times."""
     for function in functions:
-        function()
-        function()
-    times = [[] for _ in functions]
-    for _ in range(runs):
-        for function, record in zip(functions, times):
-            start = time.perf_counter()
-            function()
-            record.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(record) for record in times]
+        clock(function)
+        clock(function)
+    return 1e3 * np.array([[clock(function) for function in functions] for _ in range(runs)])
 
 
-def operations(size, batch, threads):
+def operations(size, batch):
     """The timed operations on a batch of photographs: names and functions."""
-    rloss_caffe.set_num_threads(threads)
     images = np.array([photo(PHOTOS[index % len(PHOTOS)], size, size) for index in range(batch)])
     values = probabilities(batch, CLASSES, size, size)
     out = np.empty_like(values)
@@ -75,24 +79,25 @@ def operations(size, batch, threads):
     }
 
 
-def speed_table(runs, sizes):
-    rows = []
-    for size, batch, threads in itertools.product(sizes, (1, 4), (1, 2)):
-        timed = operations(size, batch, threads)
-        row = {"size": size, "batch": batch, "threads": threads}
-        row.update({name: measure([function], runs)[0] for name, function in timed.items()})
-        rows.append(row)
-    return rows
+def speed_tables(runs, sizes):
+    """Times with one thread and with two, and how many times as fast two are."""
+    speed, gain = [], []
+    for size, batch in itertools.product(sizes, (1, 4)):
+        rows = [{"size": size, "batch": batch, "threads": threads} for threads in (1, 2)]
+        ratios = {"size": size, "batch": batch}
+        for name, function in operations(size, batch).items():
 
+            def clock(threads, function=function):
+                rloss_caffe.set_num_threads(threads)
+                return seconds(function)
 
-def two_threads(rows):
-    """How many times as fast two threads are on the same work."""
-    table = []
-    for one, two in zip(rows[::2], rows[1::2]):
-        row = {"size": one["size"], "batch": one["batch"]}
-        row.update({name: one[name] / two[name] for name in one if name not in ("size", "batch", "threads")})
-        table.append(row)
-    return table
+            times = measure((1, 2), runs, clock)
+            for row, median in zip(rows, np.median(times, axis=0)):
+                row[name] = float(median)
+            ratios[name] = statistics.median(times[:, 0] / times[:, 1])
+        speed += rows
+        gain.append(ratios)
+    return speed, gain
 
 
 def peer_table(runs, sizes):
@@ -110,7 +115,7 @@ def peer_table(runs, sizes):
         unary = np.ascontiguousarray(-np.log(values.reshape(CLASSES, -1) + 1e-6))
 
         def ours(image=image, values=values, out=out):
-            rloss_caffe.bilateral_filter(image, values, XY_STD, RGB_STD, out=out)
+            return seconds(lambda: rloss_caffe.bilateral_filter(image, values, XY_STD, RGB_STD, out=out))
 
         def peer(rgb=rgb, unary=unary, size=size):
             crf = densecrf.DenseCRF2D(size, size, CLASSES)
@@ -119,23 +124,13 @@ def peer_table(runs, sizes):
             start = time.perf_counter()
             crf.addPairwiseBilateral(sxy=XY_STD, srgb=RGB_STD, rgbim=rgb, compat=1)
             crf.stepInference(*state)
-            return 1e3 * (time.perf_counter() - start)
+            return time.perf_counter() - start
 
-        peer()
-        ours_times, peer_times = [], []
-        for _ in range(runs):
-            ours_times.append(measure([ours], 1)[0])
-            peer_times.append(peer())  # times itself: its unary set-up and first softmax do not count
-        ours_median, peer_median = statistics.median(ours_times), statistics.median(peer_times)
-        rows.append(
-            {
-                "photo": name,
-                "size": size,
-                "rloss_caffe": ours_median,
-                "pydensecrf": peer_median,
-                "ratio": peer_median / ours_median,
-            }
-        )
+        # pydensecrf times itself: its unary set-up and first softmax do not count.
+        times = measure((ours, peer), runs, lambda function: function())
+        one, other = map(float, np.median(times, axis=0))
+        ratio = statistics.median(times[:, 1] / times[:, 0])
+        rows.append({"photo": name, "size": size, "rloss_caffe": one, "pydensecrf": other, "ratio": ratio})
     return rows
 
 
@@ -153,7 +148,7 @@ def growth_tables(runs, megapixels, channels):
             lambda f=features: rloss_caffe.PermutohedralLattice(f),
             lambda lattice=lattice, v=values, o=out: lattice.filter(v, out=o),
         ]
-        build, apply = measure(timed, max(3, runs // 3))
+        build, apply = map(float, np.median(measure(timed, max(3, runs // 3)), axis=0))
         by_size.append(
             {
                 "megapixels": size,
@@ -169,44 +164,42 @@ def growth_tables(runs, megapixels, channels):
     for count in channels:
         values = probabilities(1, count, 321, 321)[0]
         out = np.empty_like(values)
-        (apply,) = measure([lambda v=values, o=out: lattice.filter(v, out=o)], runs)
+        apply = float(np.median(measure([lambda v=values, o=out: lattice.filter(v, out=o)], runs)))
         by_channels.append({"channels": count, "filter": apply, "per channel": apply / count})
     return by_size, by_channels
 
 
-MEMORY_PROBE = """
-import ctypes, sys
-sys.path.insert(0, {tools!r})
-import benchmark, numpy as np, rloss_caffe
-rloss_caffe.set_num_threads({threads})
-side = {side}
-benchmark.rloss_caffe.bilateral_filter(np.ones((3, 64, 64)), np.ones((21, 64, 64)), 9, 9)
-image, values = benchmark.photo("coffee", side, side), benchmark.probabilities(1, 21, side, side)[0]
-out = np.zeros_like(values)
-out += 1
-ctypes.CDLL(None).malloc_trim(0)  # freed memory that is still held would hide what is needed
-with open("/proc/self/clear_refs", "w") as f:
-    f.write("5")
-peak = lambda: next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM"))
-before = peak()
-lattice = rloss_caffe.PermutohedralLattice(rloss_caffe.bilateral_features(image, 100 * side / 321, 15))
-lattice.filter(values, out=out)
-print(peak() - before, lattice.num_vertices, lattice.nbytes)
-"""
+def peak_memory(side, threads):
+    """Bytes that a lattice and one filter pass take at most, the lattice's points, and what it holds; Linux only."""
+    rloss_caffe.set_num_threads(threads)
+    rloss_caffe.bilateral_filter(np.ones((3, 64, 64)), np.ones((CLASSES, 64, 64)), 9, 9)
+    image, values = photo("coffee", side, side), probabilities(1, CLASSES, side, side)[0]
+    out = np.zeros_like(values)
+    out += 1
+    ctypes.CDLL(None).malloc_trim(0)  # freed memory that is still held would hide what is needed
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    before = _highest_memory()
+    lattice = rloss_caffe.PermutohedralLattice(rloss_caffe.bilateral_features(image, XY_STD * side / 321, RGB_STD))
+    lattice.filter(values, out=out)
+    return _highest_memory() - before, lattice.num_vertices, lattice.nbytes
+
+
+def _highest_memory():
+    with open("/proc/self/status") as file:
+        return 1024 * next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 
 
 def memory_table(sides):
     """Peak memory above input and output, in a process of its own, beside the formula of the lattice's docstring."""
-    from pathlib import Path
-
     rows = []
     for side, threads in itertools.product(sides, (1, 2)):
-        probe = MEMORY_PROBE.format(tools=str(Path(__file__).resolve().parent), side=side, threads=threads)
-        run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
-        if run.returncode:
-            print(f"peak memory cannot be measured here: {run.stderr.strip().splitlines()[-1]}")
+        try:
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                peak, points, held = pool.apply(peak_memory, (side, threads))
+        except (OSError, AttributeError, StopIteration) as error:
+            print(f"peak memory cannot be measured here: {error}")
             return None
-        kilobytes, points, held = map(int, run.stdout.split())
         n, d, width = side * side, 5, 24
         lattice = 8 * n * (d + 1) + 8 * points * (d + 1)
         building = 4 * n * d * (2 if n % 16 else 1)  # the features, and their padded copy where one is needed
@@ -218,7 +211,7 @@ def memory_table(sides):
                 "lattice points": points,
                 "held MB": held / 1e6,
                 "held, formula": lattice / 1e6,
-                "peak MB": kilobytes * 1024 / 1e6,
+                "peak MB": peak / 1e6,
                 "peak, formula": (lattice + max(building, filtering)) / 1e6,
             }
         )
@@ -239,18 +232,42 @@ def show(title, rows):
         print("| " + " | ".join(cell.rjust(width) for cell, width in zip(line, widths)) + " |")
 
 
-def processor():
+FLAGS = ["sse4_2", "avx", "f16c", "fma", "avx2", "avx512f"]  # of the processor; those that make kernels faster
+BUSY = 0.5  # processes that wait for each CPU
+
+
+def cpu_info(name):
+    """A line of Linux's list of processors; empty elsewhere."""
     try:
         with open("/proc/cpuinfo") as info:
-            return next(line.split(":", 1)[1].strip() for line in info if line.startswith("model name"))
+            return next(line.split(":", 1)[1].strip() for line in info if line.startswith(name))
     except (OSError, StopIteration):
-        return platform.processor() or "unknown processor"
+        return ""
+
+
+def describe_machine(runs):
+    flags = cpu_info("flags").split()
+    return {
+        "processor": cpu_info("model name") or platform.processor() or "unknown",
+        "flags": " ".join(flag for flag in FLAGS if flag in flags),
+        "cpus": rloss_caffe.get_num_threads(),
+        "load": load(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "runs": runs,
+    }
+
+
+def load():
+    """Processes that run or wait to run, mean of the last minute; None where the system does not tell."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=15, help="runs a figure, the median counts (default 15)")
-    parser.add_argument("--json", metavar="FILE", help="write all figures as JSON, too")
+    parser.add_argument("--runs", type=int, default=15, help="of everything timed; the median counts (default 15)")
+    parser.add_argument("--json", metavar="FILE", help="write all numbers as JSON, too")
     parser.add_argument("--quick", action="store_true", help="small sizes and few runs: does it work?")
     arguments = parser.parse_args()
     sizes, megapixels, channels = (321, 513), (0.1, 0.25, 0.5, 1, 2, 4), (1, 2, 4, 8, 16, 21, 32, 64)
@@ -258,20 +275,13 @@ def main():
     if arguments.quick:
         arguments.runs, sizes, megapixels, channels, sides = 2, (65,), (0.01, 0.02), (1, 21), (65,)
 
-    import numba
-
-    machine = {
-        "processor": processor(),
-        "cpus": rloss_caffe.get_num_threads(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "numba": numba.__version__,
-        "runs": arguments.runs,
-    }
+    machine = describe_machine(arguments.runs)
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    speed = speed_table(arguments.runs, sizes)
+    if (machine["load"] or 0) > BUSY * machine["cpus"]:
+        warning = f"other programs keep this machine busy (load {machine['load']} on {machine['cpus']} CPUs)"
+        print(f"benchmark: {warning}: times are too long, and only the ratios tell something", file=sys.stderr)
+    speed, gain = speed_tables(arguments.runs, sizes)
     show(f"Milliseconds, {XY_STD} / {RGB_STD}, {CLASSES} classes", speed)
-    gain = two_threads(speed)
     show("Two threads: times as fast as one", gain)
     peer = peer_table(arguments.runs, sizes)
     if peer is None:
@@ -284,7 +294,7 @@ def main():
     memory = memory_table(sides)
     show("Memory above input and output", memory)
     if arguments.json:
-        figures = {
+        results = {
             "machine": machine,
             "speed": speed,
             "two_threads": gain,
@@ -294,7 +304,8 @@ def main():
             "memory": memory,
         }
         with open(arguments.json, "w") as file:
-            json.dump(figures, file, indent=1)
+            json.dump(results, file, indent=1)
+        print(f"\nwrote {arguments.json}")
 
 
 if __name__ == "__main__":

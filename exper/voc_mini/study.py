@@ -39,7 +39,7 @@ SCRIPT = HERE.parent / "run_pascal_scribble.sh"
 NETWORK = "deeplab_squeezenet"
 CROP, TEST_CROP, BATCH = 225, 321, 4
 ITERATIONS = {"phase_one": 1500, "phase_two": 3000}
-QUICK = {"phase_one": 4, "phase_two": 2}
+QUICK, QUICK_IMAGES = {"phase_one": 4, "phase_two": 2}, 6
 CONTROL = "0", 60, 15  # loss weight, bi_xy_std, bi_rgb_std
 SETTINGS = [("3e-8", 30, 15), ("8e-8", 30, 15)]
 # Mean-field inference at test time, on top of the scores: the settings in the comments of DeepLab-LargeFOV's test net.
@@ -57,10 +57,10 @@ def main():
         "--quick", action="store_true", help="a few iterations only, to see that all works; written into OUTPUT/quick"
     )
     arguments = parser.parse_args()
-    output, iterations = arguments.output.resolve(), ITERATIONS
+    output, iterations, images = arguments.output.resolve(), ITERATIONS, None
     if arguments.quick:
-        output, iterations = output / "quick", QUICK
-    study = Study(arguments.data_root.resolve(), output, iterations)
+        output, iterations, images = output / "quick", QUICK, QUICK_IMAGES
+    study = Study(arguments.data_root.resolve(), output, iterations, images)
     study.check_data()
     study.write_lists()
     first, *others = arguments.seeds
@@ -97,10 +97,10 @@ class Step:
 
 
 class Study:
-    """Steps, by name, each with a folder of its own."""
+    """Steps, by name, each with a folder of its own. `images` are scored of each list, None: all."""
 
-    def __init__(self, data_root, output, iterations):
-        self.data_root, self.output, self.iterations = data_root, output, iterations
+    def __init__(self, data_root, output, iterations, images=None):
+        self.data_root, self.output, self.iterations, self.images = data_root, output, iterations, images
         self.steps = {}
 
     def check_data(self):
@@ -118,7 +118,10 @@ class Study:
         held_out = {"held_out": lists["train_full"][::6], "held_out_scribbles": lists["train"][::6]}
         for name in ("train", "train_full"):
             lists[name] = [line for index, line in enumerate(lists[name]) if index % 6]
-        for name, lines in {**lists, **held_out}.items():
+        lists.update(held_out)
+        for name in ("val", "held_out", "held_out_scribbles"):
+            lists[name] = lists[name][: self.images]
+        for name, lines in lists.items():
             write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
 
     def plan(self, *step):
