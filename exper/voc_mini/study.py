@@ -25,6 +25,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is loaded for the pictures: its log would bury ours
+
 import pictures
 import report
 from schedule import run_all
