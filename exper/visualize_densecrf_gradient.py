@@ -1,3 +1,5 @@
-import runpy
+import sys
 
-globals().update(runpy.run_module("rloss_caffe.commands.gradient", run_name=__name__))
+from rloss_caffe.commands import main
+
+sys.exit(main(["gradient", *sys.argv[1:]]))

@@ -24,6 +24,7 @@ COMMANDS = {
         "convert": "turn a prototxt of DeepLab's fork into one for stock Caffe",
     },
     "looking": {
+        "gradient": "draw the DenseCRF loss's gradient for each class of an image",
         "show": "show predictions beside image, scribble and ground truth, the worst first",
         "plot": "draw the curves of training logs, and write them as a table",
     },

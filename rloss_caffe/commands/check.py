@@ -23,8 +23,8 @@ from rloss_caffe.data.reading import read_image, read_label
 from rloss_caffe.datasets.checking import check_entries, label_statistics
 from rloss_caffe.datasets.voc import CLASSES, IGNORE, is_voc_id, palette
 from rloss_caffe.pictures import contact_sheet
+from rloss_caffe.pictures.figures import check_matplotlib, save
 from rloss_caffe.pictures.overlays import draw_mask, draw_scribbles, is_scribble
-from rloss_caffe.pictures.pyplot import import_pyplot, save
 
 __all__ = ["add_arguments", "run"]
 
@@ -53,7 +53,7 @@ def run(arguments):
     if names and len(names) != n_classes:
         raise ValueError(f"--names has {len(names)} names, --classes says {n_classes}")
     if arguments.count > 0:
-        import_pyplot("; --count 0 checks without pictures")
+        check_matplotlib("; --count 0 checks without pictures")
     entries = read_names(arguments.list, root)
     if not names:
         is_voc = n_classes == len(CLASSES) and all(is_voc_id(Path(entry.image).stem) for entry in entries)

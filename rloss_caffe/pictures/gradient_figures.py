@@ -58,6 +58,11 @@ class Result:
     settings: dict = field(default_factory=dict)
     origin: str = ""
 
+    def has(self, label):
+        """Whether the class is in the label map, or the most probable one of some pixel."""
+        found = self.probabilities.argmax(axis=0) if self.label is None else self.label
+        return bool((found == label).any())
+
 
 @dataclass
 class Trial:
@@ -123,7 +128,8 @@ def draw_result(result, shown, width=1200):
             shown_image = axes.imshow(values[label], cmap=colours, vmin=low, vmax=high, aspect="auto")
             draw_edges(axes, edges, values[label] < 0.5 if column == 0 else None)
             if column == 0:
-                sheet.write(MARGIN, y + 1, result.classes[label], 11, weight="bold")
+                where = "" if result.has(label) else " (in no pixel)"
+                sheet.write(MARGIN, y + 1, shorten(result.classes[label], side / 12) + where, 11, weight="bold")
         box = lefts[column] + side // 8, bars + 22, (side - 2 * (side // 8), BAR)  # also above narrow panels
         ticks = [low, 0, high] if column else [0, 0.5, 1]
         sheet.bar(shown_image, *box, ticks, [number(tick) for tick in ticks])

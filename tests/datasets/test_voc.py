@@ -1,9 +1,11 @@
 """VOC's palette and class names."""
 
 import numpy as np
+import pytest
 from helpers.paths import shared_path
 
-from rloss_caffe.datasets import voc
+from rloss_caffe.data.reading import read_label
+from rloss_caffe.datasets import examples, voc
 
 
 def test_palette_has_the_well_known_colours():
@@ -24,3 +26,13 @@ def test_the_names_belong_to_the_ids_of_real_lists():
     text = shared_path("voc_mini/README.md").read_text()
     for label in (8, 10, 12, 13, 15, 17):
         assert f"| {label} | {voc.CLASSES[label]} |" in text
+
+
+def test_labels_of_the_examples_read_the_same_everywhere():
+    Image = pytest.importorskip("PIL.Image", reason="label maps are read with Pillow")
+    for kind in ("scribbles", "masks"):
+        for name in examples.PHOTOS:
+            path = examples.LABELS / kind / f"{name}.png"
+            label = examples.load_label(name, kind)
+            np.testing.assert_array_equal(read_label(path), label)
+            assert Image.open(path).mode == "P" and set(np.unique(label)) <= {*range(len(examples.CLASSES)), 255}
