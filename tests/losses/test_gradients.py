@@ -36,5 +36,5 @@ def test_score_gradient_adds_up_to_zero_over_the_classes():
 
 @pytest.mark.parametrize("shape", [(2, 5), (1, 2, 5, 5)])
 def test_gradients_want_one_image(shape):
-    with pytest.raises(ValueError, match=r"image must have 3 dimensions.*found"):
+    with pytest.raises(ValueError, match=r"image must have .*found"):
         densecrf_gradients(np.zeros(shape), np.zeros((2, 5, 5)))
