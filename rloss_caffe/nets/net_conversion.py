@@ -77,12 +77,13 @@ class NetConversion:
         if not must_be_new and not any(map(old_layers.is_of_fork, net.layers)):
             return False
         kind = type(type(net)().layer.add())
+        layers = [old_layers.upgraded(layer, kind) for layer in net.layers]
         for index, layer in enumerate(net.layers):
             if layer.HasField("strict_dim") and not layer.strict_dim:
                 where = self.describe(index, old_layers.new_type(layer))
                 self._warn(f"{where}: strict_dim: false is left out; weights must have the net's shapes")
-            net.layer.append(old_layers.upgraded(layer, kind))
         net.ClearField("layers")
+        net.layer.extend(layers)
         return True
 
     def place(self, index):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ __all__ = ["COPY_PREFIX", "FolderForCaffe", "NetFile", "read_net_file"]
 _FIRST_DESCRIPTOR = 100  # above those that programs usually have open: the same number in each run
 # What usually stands before a user's path when Caffe is given a copy; logs that are for people leave it out.
 COPY_PREFIX = f"/proc/self/fd/{_FIRST_DESCRIPTOR}/"
+
+
+_NOT_PLAIN = re.compile(r"[\0-\x08\x0e-\x1f\x7f]|\\(?![abfnrtv\\?'\"0-7])")
 
 
 @dataclass
@@ -68,7 +72,7 @@ def read_net_file(path, check_types=False):
     unknown = conversion.unknown_types() if check_types else ()
     if unknown:
         raise DialectError(unknown[0])
-    return NetFile(path, prototxt.message, not changed and _is_plain(path))
+    return NetFile(path, prototxt.message, not changed and _is_plain(path, text))
 
 
 class FolderForCaffe:
@@ -119,7 +123,12 @@ def _stays_inside(path):
     return os.pardir not in path.split(os.sep)
 
 
-def _is_plain(path):
-    """Whether a file has no byte-order mark, which Caffe takes for an error."""
+def _is_plain(path, text):
+    """Whether a file has nothing that protobuf reads in Python and refuses in C++.
+
+    That are byte-order marks, control characters, and backslashes before characters that need none.
+    """
+    if _NOT_PLAIN.search(text):
+        return False
     with open(path, "rb") as file:
         return file.read(1) not in (b"\xef", b"\xff", b"\xfe", b"\0")

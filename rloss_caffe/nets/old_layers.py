@@ -70,7 +70,7 @@ def new_type(layer):
     if not layer.HasField("type"):
         return ""
     kind = layer.DESCRIPTOR.fields_by_name["type"].enum_type.values_by_number[layer.type].name
-    return _TYPES.get(kind, kind)
+    return _TYPES.get(kind, "".join(map(str.capitalize, kind.split("_"))))  # some builds have a type of their own
 
 
 def is_of_fork(layer):

@@ -15,11 +15,19 @@ from rloss_caffe.nets.text import Placeholders, comments, iterate_fields, line_o
 __all__ = ["DialectError", "Prototxt", "check_filled_in", "is_net", "parse", "read_text", "to_stock", "to_text"]
 
 _NET_FIELDS = {"layer", "layers", "input", "force_backward"}
+_LONGEST = 1000  # characters of a message: protobuf quotes whole lines
+_CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f]")
 _LEAST_LIKENESS = 0.8  # of a name that a message proposes: interp_parm is meant, bn_param is not mvn_param
 
 
 class DialectError(ValueError):
     """A prototxt that cannot be read or has no counterpart in stock Caffe; the text has file and line."""
+
+    def __init__(self, text):
+        text = files.printable(text)
+        if len(text) > _LONGEST:
+            text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+        super().__init__(text)
 
 
 @dataclass
@@ -105,8 +113,9 @@ def to_stock(message, kind):
 
 
 def to_text(message):
-    """A message as protobuf prints it."""
-    return text_format.MessageToString(message, as_utf8=True).replace("\\'", "'")
+    """A message as protobuf prints it, but with apostrophes and letters of all languages as they are."""
+    text = text_format.MessageToString(message, as_utf8=True).replace("\\'", "'")
+    return _CONTROL.sub(lambda match: f"\\{ord(match.group()):03o}", text)
 
 
 def _parse(text, kind):
@@ -126,6 +135,8 @@ def _explain(problem, text, name, hidden_by):
     if not match:
         return f"{name}: {problem}"
     line, column, problem = int(match.group(1)), match.group(2), match.group(3).strip().strip("'")
+    if "codec can't encode" in problem:
+        problem = "a text between quotes is not UTF-8"
     problem += _hint(problem)
     hidden = hidden_by.on_line(text, line)
     if hidden:

@@ -9,6 +9,7 @@ import pytest
 caffe = pytest.importorskip("caffe", reason="weights are checked against real nets and solvers")
 
 from caffe.proto import caffe_pb2  # noqa: E402
+from helpers.children import in_child  # noqa: E402
 from helpers.small_solvers import SMALL_NET, SOLVER_TYPES, small_solver  # noqa: E402
 
 import rloss_caffe  # noqa: E402
@@ -53,15 +54,7 @@ def written(message, path):
 
 def ends_in_caffe(function, *arguments):
     """Whether real Caffe ends the process for what we refuse: so that no check is stricter than it needs to be."""
-    child = os.fork()
-    if child == 0:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1), os.dup2(nowhere, 2)
-        try:
-            function(*map(str, arguments))
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    return in_child(lambda: function(*map(str, arguments)))[0]
 
 
 # --- truncated files -------------------------------------------------------------------------------------------------
