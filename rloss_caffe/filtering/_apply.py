@@ -8,25 +8,27 @@ blobs; they are transposed eight pixels at a time, in registers, on their way in
 from functools import lru_cache
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
+from rloss_caffe.filtering import _choice
+from rloss_caffe.filtering._plain import TILE
 from rloss_caffe.numerics.compiling import jit
 
-TILE = 8  # pixels transposed together
 BURST = 64  # pixels whose values are read or written together, so that their cache lines are on the way at once
 WIDTHS = (1, 4, 8, 16, 24, 32)  # channels on the lattice; more are filtered in groups of the largest
 
-_I32 = ir.IntType(32)
-_I64 = ir.IntType(64)
+
+def apply_kernels(n_vertices, width):
+    """The kernels ``(splat, blur, slice_)`` for a lattice of `n_vertices` a simplex and rows of `width` channels."""
+    return _choice.kernels(make_apply_kernels, n_vertices, width)
 
 
 @lru_cache(maxsize=None)
-def apply_kernels(n_vertices, width):
-    """The kernels ``(splat, blur, slice_)`` for a lattice of `n_vertices` a simplex and rows of `width` channels."""
+def make_apply_kernels(loops, n_vertices, width):
+    """The kernels from one set of inner loops, the generated or the plain one."""
+    add_row, blur_row, clear_row = loops.add_row, loops.blur_row, loops.clear_row
+    load_tile, store_tile = loops.load_tile, loops.store_tile
 
-    @jit(special=(n_vertices, width))
+    @jit(special=(loops.NAME, n_vertices, width))
     def splat(values, roi, vertices, weights, start, end, lattice):
         """Add the pixels ``start .. end`` of ``values`` (channels, n), times ``roi`` if not empty, to ``lattice``."""
         masked = roi.shape[0] > 0
@@ -35,7 +37,7 @@ def apply_kernels(n_vertices, width):
             count = min(BURST, end - first)
             whole = count // TILE * TILE
             for offset in range(0, whole, TILE):
-                _load_tile(width, values, first + offset, tile, offset)
+                load_tile(width, values, first + offset, tile, offset)
             for channel in range(values.shape[0]):
                 for offset in range(whole, count):
                     tile[offset, channel] = values[channel, first + offset]
@@ -48,9 +50,9 @@ def apply_kernels(n_vertices, width):
                         continue
                 for r in range(n_vertices):
                     weight = weights[pixel >> 4, r, pixel & 15] * amount
-                    _add_row(width, lattice, np.int64(vertices[pixel, r]), tile, offset, weight)
+                    add_row(width, lattice, np.int64(vertices[pixel, r]), tile, offset, weight)
 
-    @jit(special=(n_vertices, width))
+    @jit(special=(loops.NAME, n_vertices, width))
     def blur(source, target, before, after, axes, start, end):
         """Along each of the axes in turn: every point of ``start .. end`` plus half the sum of its two neighbours.
 
@@ -62,11 +64,11 @@ def apply_kernels(n_vertices, width):
             for point in range(start, end):
                 low, high = np.int64(before[axis, point]), np.int64(after[axis, point])
                 if position % 2 == 0:
-                    _blur_row(width, source, target, point, low, high)
+                    blur_row(width, source, target, point, low, high)
                 else:
-                    _blur_row(width, target, source, point, low, high)
+                    blur_row(width, target, source, point, low, high)
 
-    @jit(special=(n_vertices, width))
+    @jit(special=(loops.NAME, n_vertices, width))
     def slice_(lattice, vertices, weights, alpha, start, end, out):
         """Interpolate the pixels ``start .. end`` of ``out`` (channels, n) from the lattice."""
         tile = np.empty((BURST, width), np.float32)
@@ -74,13 +76,13 @@ def apply_kernels(n_vertices, width):
             count = min(BURST, end - first)
             for offset in range(count):
                 pixel = first + offset
-                _clear_row(width, tile, offset)
+                clear_row(width, tile, offset)
                 for r in range(n_vertices):
                     weight = weights[pixel >> 4, r, pixel & 15] * alpha
-                    _add_row(width, tile, offset, lattice, np.int64(vertices[pixel, r]), weight)
+                    add_row(width, tile, offset, lattice, np.int64(vertices[pixel, r]), weight)
             whole = count // TILE * TILE
             for offset in range(0, whole, TILE):
-                _store_tile(width, tile, offset, out, first + offset)
+                store_tile(width, tile, offset, out, first + offset)
             for channel in range(out.shape[0]):
                 for offset in range(whole, count):
                     out[channel, first + offset] = tile[offset, channel]
@@ -95,164 +97,3 @@ def add_bands(lattices, start, end):
         for point in range(start, end):
             for channel in range(lattices.shape[2]):
                 lattices[0, point, channel] += lattices[band, point, channel]
-
-
-class _Rows:
-    """The rows of a C-contiguous float32 array (rows, width) inside generated code, as a few short vectors each."""
-
-    def __init__(self, context, builder, numba_type, value, width):
-        self._builder, self._width = builder, width
-        self._data = context.make_array(numba_type)(context, builder, value).data
-        sizes = []
-        while sum(sizes) < width:
-            left = width - sum(sizes)
-            sizes.append(8 if left >= 8 else left)
-        self.parts = [(sum(sizes[:position]), size) for position, size in enumerate(sizes)]
-
-    def _pointer(self, row, start, size):
-        builder = self._builder
-        flat = builder.add(builder.mul(row, ir.Constant(_I64, self._width)), ir.Constant(_I64, start))
-        pointer = builder.gep(self._data, [flat])
-        return builder.bitcast(pointer, ir.VectorType(ir.FloatType(), size).as_pointer())
-
-    def load(self, row):
-        return [self._builder.load(self._pointer(row, *part), align=4) for part in self.parts]
-
-    def store(self, row, vectors):
-        for part, vector in zip(self.parts, vectors):
-            self._builder.store(vector, self._pointer(row, *part), align=4)
-
-    def constant(self, value):
-        return [ir.Constant(ir.VectorType(ir.FloatType(), size), [value] * size) for _, size in self.parts]
-
-    def spread(self, scalar):
-        spread = {}
-        for _, size in self.parts:
-            if size not in spread:
-                vector = ir.VectorType(ir.FloatType(), size)
-                single = self._builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(_I32, 0))
-                zeros = ir.Constant(ir.VectorType(_I32, size), [0] * size)
-                spread[size] = self._builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), zeros)
-        return [spread[size] for _, size in self.parts]
-
-
-@intrinsic(prefer_literal=True)
-def _add_row(typing_context, width, target, target_row, source, source_row, weight):
-    """``target[target_row] += weight * source[source_row]``, a multiplication and an addition each rounded."""
-    size = width.literal_value
-
-    def generate(context, builder, signature, arguments):
-        _, target, target_row, source, source_row, weight = arguments
-        target = _Rows(context, builder, signature.args[1], target, size)
-        source = _Rows(context, builder, signature.args[3], source, size)
-        terms = zip(target.load(target_row), source.load(source_row), source.spread(weight))
-        target.store(target_row, [builder.fadd(old, builder.fmul(row, factor)) for old, row, factor in terms])
-        return context.get_dummy_value()
-
-    return types.void(width, target, types.int64, source, types.int64, types.float32), generate
-
-
-@intrinsic(prefer_literal=True)
-def _clear_row(typing_context, width, target, row):
-    """``target[row] = 0``."""
-    size = width.literal_value
-
-    def generate(context, builder, signature, arguments):
-        target = _Rows(context, builder, signature.args[1], arguments[1], size)
-        target.store(arguments[2], target.constant(0.0))
-        return context.get_dummy_value()
-
-    return types.void(width, target, types.int64), generate
-
-
-@intrinsic(prefer_literal=True)
-def _blur_row(typing_context, width, source, target, row, before, after):
-    """``target[row] = source[row] + 0.5 * (source[before] + source[after])``."""
-    size = width.literal_value
-
-    def generate(context, builder, signature, arguments):
-        _, source, target, row, before, after = arguments
-        source = _Rows(context, builder, signature.args[1], source, size)
-        target = _Rows(context, builder, signature.args[2], target, size)
-        terms = zip(source.load(row), source.load(before), source.load(after), source.constant(0.5))
-        target.store(row, [builder.fadd(old, builder.fmul(half, builder.fadd(a, b))) for old, a, b, half in terms])
-        return context.get_dummy_value()
-
-    return types.void(width, source, target, types.int64, types.int64, types.int64), generate
-
-
-def _plane_pointer(context, builder, numba_type, value, channel, first):
-    """Where a planar array (channels, n) holds eight neighbouring pixels of one channel, and its channel count."""
-    array = context.make_array(numba_type)(context, builder, value)
-    channels, length = (builder.extract_value(array.shape, axis) for axis in (0, 1))
-    last = builder.sub(channels, ir.Constant(_I64, 1))
-    channel = ir.Constant(_I64, channel)
-    channel = builder.select(builder.icmp_signed("<", channel, channels), channel, last)
-    pointer = builder.gep(array.data, [builder.add(builder.mul(channel, length), first)])
-    return builder.bitcast(pointer, ir.VectorType(ir.FloatType(), TILE).as_pointer()), channels
-
-
-def _tile_pointer(context, builder, numba_type, value, row, width, start):
-    data = context.make_array(numba_type)(context, builder, value).data
-    flat = builder.add(builder.mul(row, ir.Constant(_I64, width)), ir.Constant(_I64, start))
-    pointer = builder.gep(data, [flat])
-    return builder.bitcast(pointer, ir.VectorType(ir.FloatType(), TILE).as_pointer())
-
-
-def _rotate(builder, vectors, rounds):
-    """Rotate the bits of the index (vector, lane) to the left: perfect shuffles, which together transpose."""
-    low, high = (
-        ir.Constant(ir.VectorType(_I32, TILE), [half + i // 2 + (i % 2) * TILE for i in range(TILE)])
-        for half in (0, TILE // 2)
-    )
-    middle = len(vectors) // 2
-    for _ in range(rounds):
-        pairs = zip(vectors[:middle], vectors[middle:])
-        vectors = [builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in (low, high)]
-    return vectors
-
-
-def _tile_groups(width):
-    """For every group of up to eight channels: its channels, and where its vectors stand in a tile."""
-    size = min(width, TILE)
-    for start in range(0, width, size):
-        places = [start + pixel * width for pixel in range(TILE)] if width >= TILE else range(0, size * TILE, TILE)
-        yield list(range(start, start + size)), list(places)
-
-
-@intrinsic(prefer_literal=True)
-def _load_tile(typing_context, width, values, first, tile, row):
-    """``tile[row:row + 8, channel] = values[channel, first:first + 8]``; surplus channels repeat the last."""
-    size = width.literal_value
-
-    def generate(context, builder, signature, arguments):
-        _, values, first, tile, row = arguments
-        for channels, places in _tile_groups(size):
-            pointers = [_plane_pointer(context, builder, signature.args[1], values, c, first)[0] for c in channels]
-            vectors = [builder.load(pointer, align=4) for pointer in pointers]
-            vectors = _rotate(builder, vectors, len(channels).bit_length() - 1)
-            for place, vector in zip(places, vectors):
-                pointer = _tile_pointer(context, builder, signature.args[3], tile, row, size, place)
-                builder.store(vector, pointer, align=4)
-        return context.get_dummy_value()
-
-    return types.void(width, values, types.int64, tile, types.int64), generate
-
-
-@intrinsic(prefer_literal=True)
-def _store_tile(typing_context, width, tile, row, out, first):
-    """``out[channel, first:first + 8] = tile[row:row + 8, channel]`` for the channels that ``out`` has."""
-    size = width.literal_value
-
-    def generate(context, builder, signature, arguments):
-        _, tile, row, out, first = arguments
-        for channels, places in _tile_groups(size):
-            pointers = [_tile_pointer(context, builder, signature.args[1], tile, row, size, p) for p in places]
-            vectors = [builder.load(pointer, align=4) for pointer in pointers]
-            for channel, vector in zip(channels, _rotate(builder, vectors, 3 if len(channels) > 1 else 0)):
-                pointer, count = _plane_pointer(context, builder, signature.args[3], out, channel, first)
-                with builder.if_then(builder.icmp_signed("<", ir.Constant(_I64, channel), count)):
-                    builder.store(vector, pointer, align=4)
-        return context.get_dummy_value()
-
-    return types.void(width, tile, types.int64, out, types.int64), generate

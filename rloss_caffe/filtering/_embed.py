@@ -5,7 +5,8 @@ simplex is found by rounding and ranking, and the barycentric weights follow fro
 
 The arithmetic is single precision with one rounding an operation, in a fixed order, because a different rounding or
 tie puts a pixel into another simplex and that changes the result visibly. So the vector code is generated explicitly,
-with no fast-math flag anywhere; it is not left to a vectoriser that might reassociate or fuse.
+with no fast-math flag anywhere; it is not left to a vectoriser that might reassociate or fuse. `_plain.embed_lanes`
+says the same in plain loops. What this code relies on in Numba and llvmlite is written down in `_choice`.
 """
 
 import numpy as np
@@ -13,17 +14,12 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-LANES = 16  # pixels embedded together
+from rloss_caffe.filtering._plain import LANES
+
+__all__ = ["embed_lanes"]
 
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
-
-
-def elevation_scales(dimension):
-    """The factor of every feature before elevation, (d,) float32; rounded to single where the original does."""
-    inverse_std = np.float32(np.sqrt(2.0 / 3.0) * (dimension + 1))
-    index = np.arange(dimension)
-    return (float(inverse_std) / np.sqrt((index + 1.0) * (index + 2.0))).astype(np.float32)
 
 
 @intrinsic(prefer_literal=True)

@@ -10,7 +10,8 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 
-from rloss_caffe.filtering._embed import LANES, embed_lanes
+from rloss_caffe.filtering import _choice
+from rloss_caffe.filtering._plain import LANES
 from rloss_caffe.numerics.compiling import jit
 
 EMPTY = -1  # no key: the fields leave the sign bit of the first word unused
@@ -56,12 +57,18 @@ def _grow(points, count, table, numbers, words):
     return bigger_points, bigger_table, bigger_numbers
 
 
-@lru_cache(maxsize=None)
 def index_kernels(dimension, words):
     """The kernels ``(index_simplices, insert_points, find_neighbours)`` for keys of that shape."""
-    n_vertices = dimension + 1
+    return _choice.kernels(make_index_kernels, dimension, words)
 
-    @jit(special=(dimension, words))
+
+@lru_cache(maxsize=None)
+def make_index_kernels(loops, dimension, words):
+    """The kernels from one set of inner loops, the generated or the plain one."""
+    n_vertices = dimension + 1
+    embed_lanes = loops.embed_lanes
+
+    @jit(special=(loops.NAME, dimension, words))
     def index_simplices(features, scale, low, shift, steps, first, last, total, capacity, weights, vertices, extreme):
         """Embed the blocks ``first .. last`` of sixteen pixels and number their vertices in the order they are met.
 
@@ -129,7 +136,7 @@ def index_kernels(dimension, words):
                     vertices[pixel, r] = numbers[slot]
         return points[:count], table, numbers
 
-    @jit(special=(dimension, words))
+    @jit(special=(loops.NAME, dimension, words))
     def insert_points(more, points, table, numbers):
         """Add the keys ``more`` to a lattice; returns their numbers there and the lattice's grown arrays."""
         count = points.shape[0]
@@ -153,7 +160,7 @@ def index_kernels(dimension, words):
             renumbered[number] = numbers[slot]
         return renumbered, all_points[:count], table, numbers
 
-    @jit(special=(dimension, words))
+    @jit(special=(loops.NAME, dimension, words))
     def find_neighbours(points, table, numbers, steps, first_axis, last_axis, before, after):
         """Along each axis, the numbers of the points one step before and after; the count where there is none."""
         count = points.shape[0]

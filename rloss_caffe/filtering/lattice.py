@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rloss_caffe.filtering import _apply, _embed, _index
+from rloss_caffe.filtering import _apply, _index
+from rloss_caffe.filtering._plain import LANES
 from rloss_caffe.numerics.arrays import flag, output_array, real_array
 from rloss_caffe.numerics.threads import bounds, resolve_num_threads, run
 
@@ -155,12 +156,11 @@ class PermutohedralLattice:
     def _build(self, features, compatible):
         dimension, count = features.shape
         total = count + 1 if compatible and count % 4 else count
-        lanes = _embed.LANES
-        padded = -(-total // lanes) * lanes
+        padded = -(-total // LANES) * LANES
         if padded > count:
             features = np.concatenate([features, np.zeros((dimension, padded - count), np.float32)], axis=1)
 
-        scale = _embed.elevation_scales(dimension)
+        scale = _elevation_scales(dimension)
         low, bits = _coordinate_fields(features, scale)
         words = 1
         if bits.sum() <= 62:
@@ -169,7 +169,7 @@ class PermutohedralLattice:
             words = -(-dimension // 3)
             shift = np.arange(dimension) % -(-dimension // words) * _WIDE_FIELD
             low = np.full(dimension, -(1 << (_WIDE_FIELD - 1)))
-        self._weights = np.empty((padded // lanes, dimension + 1, lanes), np.float32)
+        self._weights = np.empty((padded // LANES, dimension + 1, LANES), np.float32)
         self._vertices = np.empty((total, dimension + 1), np.int32)
         embedding = features, scale, low.astype(np.int32), shift.astype(np.int64)
         self._index(embedding, _lattice_steps(dimension, words, shift))
@@ -177,12 +177,12 @@ class PermutohedralLattice:
     def _index(self, embedding, steps):
         words, dimension = steps.shape[0], steps.shape[1] - 1
         index_simplices, insert_points, find_neighbours = _index.index_kernels(dimension, words)
-        total, lanes = len(self._vertices), _embed.LANES
+        total = len(self._vertices)
         bands = bounds(len(self._weights), self._threads())
 
         def index(first, last):
-            capacity = 1 << max(6, min(15, (2 * (last - first) * lanes * (dimension + 1)).bit_length()))
-            extreme = np.zeros(lanes, np.float32)
+            capacity = 1 << max(6, min(15, (2 * (last - first) * LANES * (dimension + 1)).bit_length()))
+            extreme = np.zeros(LANES, np.float32)
             result = index_simplices(
                 *embedding, steps, first, last, total, capacity, self._weights, self._vertices, extreme
             )
@@ -194,7 +194,7 @@ class PermutohedralLattice:
         renumbering = []
         for (first, last), (_, more, _, _) in zip(bands[1:], results[1:]):
             renumbered, points, table, numbers = insert_points(more, points, table, numbers)
-            renumbering.append((self._vertices, first * lanes, min(last * lanes, total), renumbered))
+            renumbering.append((self._vertices, first * LANES, min(last * LANES, total), renumbered))
         run(_index.renumber, renumbering)
 
         self._before = np.empty((dimension + 1, len(points)), np.int32)
@@ -209,7 +209,7 @@ class PermutohedralLattice:
             return
         width = next(width for width in _apply.WIDTHS if width >= len(values))
         splat, blur, slice_ = _apply.apply_kernels(self.dimension + 1, width)
-        bands = bounds(self.num_points, self._threads(), _embed.LANES)
+        bands = bounds(self.num_points, self._threads(), LANES)
         size = self.num_vertices
         # One lattice a band, so that threads never write the same point; row M stays zero: the absent neighbour.
         lattices = np.zeros((len(bands), size + 1, width), np.float32)
@@ -243,6 +243,13 @@ def _why_not_finite(values, roi):
     if counted.all():
         return "values (times roi) are too large: their sums exceed single precision (3.4e38)"
     return f"values must be finite, found {values[~counted][0]}"
+
+
+def _elevation_scales(dimension):
+    """The factor of every feature before elevation, (d,) float32; rounded to single where the original does."""
+    inverse_std = np.float32(np.sqrt(2.0 / 3.0) * (dimension + 1))
+    index = np.arange(dimension)
+    return (float(inverse_std) / np.sqrt((index + 1.0) * (index + 2.0))).astype(np.float32)
 
 
 def _coordinate_fields(features, scale):

@@ -1,0 +1,122 @@
+"""The inner loops of the lattice in plain Numba: what the generated code does, said simply, and its slower stand-in.
+
+Every function is the twin of one in `_embed` or `_rows`, with the same arguments and, as each operation rounds once and
+in the same order, the same results bit for bit. The tests compare them; `_choice` says when the package uses these.
+"""
+
+import numpy as np
+from numba import njit
+
+__all__ = ["LANES", "NAME", "TILE", "add_row", "blur_row", "clear_row", "embed_lanes", "load_tile", "store_tile"]
+
+NAME = "plain"
+LANES = 16  # pixels embedded together
+TILE = 8  # pixels transposed together
+
+
+@njit
+def embed_lanes(dimension, words, features, block, scale, low, shift, keys, ranks, weights, extreme):
+    """Embed the sixteen pixels of one block: see `_embed.embed_lanes` for the arrays."""
+    d = dimension
+    one, size = np.float32(1), np.float32(d + 1)
+    reciprocal = one / size
+    per_word = -(-d // words)
+    elevated, nearest = np.empty(d + 1, np.float32), np.empty(d + 1, np.float32)
+    by_rank = np.empty(d + 1, np.float32)
+    rank = np.empty(d + 1, np.int32)
+    for lane in range(LANES):
+        pixel = block * LANES + lane
+
+        # Elevate: E f, in the triangular form of the paper's equation for E.
+        partial = np.float32(0)
+        for j in range(d, 0, -1):
+            scaled = features[j - 1, pixel] * scale[j - 1]
+            elevated[j] = partial - np.float32(j) * scaled
+            partial = partial + scaled
+        elevated[0] = partial
+
+        # The nearest point whose coordinates are all multiples of d + 1.
+        total = np.float32(0)
+        for i in range(d + 1):
+            rounded = np.rint(elevated[i] * reciprocal)  # half to even
+            nearest[i] = rounded * size
+            total += rounded
+        steps = np.int32(total)
+
+        # Rank the differences; a tie goes to the later coordinate.
+        rank[:] = 0
+        for i in range(d + 1):
+            for j in range(i + 1, d + 1):
+                if elevated[i] - nearest[i] < elevated[j] - nearest[j]:
+                    rank[i] += 1
+                else:
+                    rank[j] += 1
+
+        # Where rounding left the plane, step back along the coordinates with the extreme ranks.
+        for i in range(d + 1):
+            rank[i] += steps
+            if rank[i] < 0:
+                rank[i] += d + 1
+                nearest[i] += size
+            elif rank[i] > d:
+                rank[i] -= d + 1
+                nearest[i] -= size
+
+        # Barycentric weights: consecutive differences of the offsets over d + 1, sorted by rank.
+        for i in range(d + 1):
+            by_rank[rank[i]] = (elevated[i] - nearest[i]) * reciprocal
+        weights[block, 0, lane] = by_rank[d] + (one - by_rank[0])
+        for r in range(1, d + 1):
+            weights[block, r, lane] = by_rank[d - r] - by_rank[d + 1 - r]
+
+        # Pack the key and the ranks, remember the largest coordinate.
+        for word in range(words):
+            keys[word, lane] = 0
+        for i in range(d):
+            field = np.int64(np.int32(nearest[i])) - np.int64(low[i])
+            keys[i // per_word, lane] += field << shift[i]
+            extreme[lane] = max(extreme[lane], abs(nearest[i]))
+        code = np.int64(0)
+        for i in range(d + 1):
+            code += np.int64(rank[i]) << np.int64(4 * i)
+        ranks[lane] = code
+
+
+@njit
+def add_row(width, target, target_row, source, source_row, weight):
+    """``target[target_row] += weight * source[source_row]``, a multiplication and an addition each rounded."""
+    for channel in range(width):
+        target[target_row, channel] += weight * source[source_row, channel]
+
+
+@njit
+def clear_row(width, target, row):
+    """``target[row] = 0``."""
+    for channel in range(width):
+        target[row, channel] = 0
+
+
+@njit
+def blur_row(width, source, target, row, before, after):
+    """``target[row] = source[row] + 0.5 * (source[before] + source[after])``."""
+    half = np.float32(0.5)
+    for channel in range(width):
+        neighbours = source[before, channel] + source[after, channel]
+        target[row, channel] = source[row, channel] + half * neighbours
+
+
+@njit
+def load_tile(width, values, first, tile, row):
+    """``tile[row:row + 8, channel] = values[channel, first:first + 8]``; surplus channels repeat the last."""
+    for channel in range(width):
+        plane = min(channel, values.shape[0] - 1)
+        for pixel in range(TILE):
+            tile[row + pixel, channel] = values[plane, first + pixel]
+
+
+@njit
+def store_tile(width, tile, row, out, first):
+    """``out[channel, first:first + 8] = tile[row:row + 8, channel]`` for the channels that ``out`` has."""
+    for channel in range(min(width, out.shape[0])):
+        for pixel in range(TILE):
+            out[channel, first + pixel] = tile[row + pixel, channel]

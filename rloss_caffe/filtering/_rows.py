@@ -1,0 +1,178 @@
+"""Generated code: rows of the lattice as SIMD vectors, and tiles of eight pixels transposed in registers.
+
+The number of channels in a row is known to the compiler, so that a row is a few vectors and a loop over channels none.
+Every function here has a twin of the same name in `_plain`, which says in plain loops what it does. What this code
+relies on in Numba and llvmlite is written down in `_choice`.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from rloss_caffe.filtering._plain import TILE
+
+__all__ = ["add_row", "blur_row", "clear_row", "load_tile", "store_tile"]
+
+_I32 = ir.IntType(32)
+_I64 = ir.IntType(64)
+
+
+class _Rows:
+    """The rows of a C-contiguous float32 array (rows, width) inside generated code, as a few short vectors each."""
+
+    def __init__(self, context, builder, numba_type, value, width):
+        self._builder, self._width = builder, width
+        self._data = context.make_array(numba_type)(context, builder, value).data
+        sizes = []
+        while sum(sizes) < width:
+            left = width - sum(sizes)
+            sizes.append(8 if left >= 8 else left)
+        self.parts = [(sum(sizes[:position]), size) for position, size in enumerate(sizes)]
+
+    def _pointer(self, row, start, size):
+        builder = self._builder
+        flat = builder.add(builder.mul(row, ir.Constant(_I64, self._width)), ir.Constant(_I64, start))
+        pointer = builder.gep(self._data, [flat])
+        return builder.bitcast(pointer, ir.VectorType(ir.FloatType(), size).as_pointer())
+
+    def load(self, row):
+        return [self._builder.load(self._pointer(row, *part), align=4) for part in self.parts]
+
+    def store(self, row, vectors):
+        for part, vector in zip(self.parts, vectors):
+            self._builder.store(vector, self._pointer(row, *part), align=4)
+
+    def constant(self, value):
+        return [ir.Constant(ir.VectorType(ir.FloatType(), size), [value] * size) for _, size in self.parts]
+
+    def spread(self, scalar):
+        spread = {}
+        for _, size in self.parts:
+            if size not in spread:
+                vector = ir.VectorType(ir.FloatType(), size)
+                single = self._builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(_I32, 0))
+                zeros = ir.Constant(ir.VectorType(_I32, size), [0] * size)
+                spread[size] = self._builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), zeros)
+        return [spread[size] for _, size in self.parts]
+
+
+@intrinsic(prefer_literal=True)
+def add_row(typing_context, width, target, target_row, source, source_row, weight):
+    """``target[target_row] += weight * source[source_row]``, a multiplication and an addition each rounded."""
+    size = width.literal_value
+
+    def generate(context, builder, signature, arguments):
+        _, target, target_row, source, source_row, weight = arguments
+        target = _Rows(context, builder, signature.args[1], target, size)
+        source = _Rows(context, builder, signature.args[3], source, size)
+        terms = zip(target.load(target_row), source.load(source_row), source.spread(weight))
+        target.store(target_row, [builder.fadd(old, builder.fmul(row, factor)) for old, row, factor in terms])
+        return context.get_dummy_value()
+
+    return types.void(width, target, types.int64, source, types.int64, types.float32), generate
+
+
+@intrinsic(prefer_literal=True)
+def clear_row(typing_context, width, target, row):
+    """``target[row] = 0``."""
+    size = width.literal_value
+
+    def generate(context, builder, signature, arguments):
+        target = _Rows(context, builder, signature.args[1], arguments[1], size)
+        target.store(arguments[2], target.constant(0.0))
+        return context.get_dummy_value()
+
+    return types.void(width, target, types.int64), generate
+
+
+@intrinsic(prefer_literal=True)
+def blur_row(typing_context, width, source, target, row, before, after):
+    """``target[row] = source[row] + 0.5 * (source[before] + source[after])``."""
+    size = width.literal_value
+
+    def generate(context, builder, signature, arguments):
+        _, source, target, row, before, after = arguments
+        source = _Rows(context, builder, signature.args[1], source, size)
+        target = _Rows(context, builder, signature.args[2], target, size)
+        terms = zip(source.load(row), source.load(before), source.load(after), source.constant(0.5))
+        target.store(row, [builder.fadd(old, builder.fmul(half, builder.fadd(a, b))) for old, a, b, half in terms])
+        return context.get_dummy_value()
+
+    return types.void(width, source, target, types.int64, types.int64, types.int64), generate
+
+
+def _plane_pointer(context, builder, numba_type, value, channel, first):
+    """Where a planar array (channels, n) holds eight neighbouring pixels of one channel, and its channel count."""
+    array = context.make_array(numba_type)(context, builder, value)
+    channels, length = (builder.extract_value(array.shape, axis) for axis in (0, 1))
+    last = builder.sub(channels, ir.Constant(_I64, 1))
+    channel = ir.Constant(_I64, channel)
+    channel = builder.select(builder.icmp_signed("<", channel, channels), channel, last)
+    pointer = builder.gep(array.data, [builder.add(builder.mul(channel, length), first)])
+    return builder.bitcast(pointer, ir.VectorType(ir.FloatType(), TILE).as_pointer()), channels
+
+
+def _tile_pointer(context, builder, numba_type, value, row, width, start):
+    data = context.make_array(numba_type)(context, builder, value).data
+    flat = builder.add(builder.mul(row, ir.Constant(_I64, width)), ir.Constant(_I64, start))
+    pointer = builder.gep(data, [flat])
+    return builder.bitcast(pointer, ir.VectorType(ir.FloatType(), TILE).as_pointer())
+
+
+def _rotate(builder, vectors, rounds):
+    """Rotate the bits of the index (vector, lane) to the left: perfect shuffles, which together transpose."""
+    low, high = (
+        ir.Constant(ir.VectorType(_I32, TILE), [half + i // 2 + (i % 2) * TILE for i in range(TILE)])
+        for half in (0, TILE // 2)
+    )
+    middle = len(vectors) // 2
+    for _ in range(rounds):
+        pairs = zip(vectors[:middle], vectors[middle:])
+        vectors = [builder.shuffle_vector(a, b, mask) for a, b in pairs for mask in (low, high)]
+    return vectors
+
+
+def _tile_groups(width):
+    """For every group of up to eight channels: its channels, and where its vectors stand in a tile."""
+    size = min(width, TILE)
+    for start in range(0, width, size):
+        places = [start + pixel * width for pixel in range(TILE)] if width >= TILE else range(0, size * TILE, TILE)
+        yield list(range(start, start + size)), list(places)
+
+
+@intrinsic(prefer_literal=True)
+def load_tile(typing_context, width, values, first, tile, row):
+    """``tile[row:row + 8, channel] = values[channel, first:first + 8]``; surplus channels repeat the last."""
+    size = width.literal_value
+
+    def generate(context, builder, signature, arguments):
+        _, values, first, tile, row = arguments
+        for channels, places in _tile_groups(size):
+            pointers = [_plane_pointer(context, builder, signature.args[1], values, c, first)[0] for c in channels]
+            vectors = [builder.load(pointer, align=4) for pointer in pointers]
+            vectors = _rotate(builder, vectors, len(channels).bit_length() - 1)
+            for place, vector in zip(places, vectors):
+                pointer = _tile_pointer(context, builder, signature.args[3], tile, row, size, place)
+                builder.store(vector, pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(width, values, types.int64, tile, types.int64), generate
+
+
+@intrinsic(prefer_literal=True)
+def store_tile(typing_context, width, tile, row, out, first):
+    """``out[channel, first:first + 8] = tile[row:row + 8, channel]`` for the channels that ``out`` has."""
+    size = width.literal_value
+
+    def generate(context, builder, signature, arguments):
+        _, tile, row, out, first = arguments
+        for channels, places in _tile_groups(size):
+            pointers = [_tile_pointer(context, builder, signature.args[1], tile, row, size, p) for p in places]
+            vectors = [builder.load(pointer, align=4) for pointer in pointers]
+            for channel, vector in zip(channels, _rotate(builder, vectors, 3 if len(channels) > 1 else 0)):
+                pointer, count = _plane_pointer(context, builder, signature.args[3], out, channel, first)
+                with builder.if_then(builder.icmp_signed("<", ir.Constant(_I64, channel), count)):
+                    builder.store(vector, pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(width, tile, types.int64, out, types.int64), generate
