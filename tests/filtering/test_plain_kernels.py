@@ -50,7 +50,7 @@ def test_embedding(monkeypatch, dimension):
 
 def test_keys_of_several_words(monkeypatch):
     rng = np.random.RandomState(3)
-    assert_equal_lattices(monkeypatch, (rng.randn(5, 90) * 3000).astype(np.float32))
+    assert_equal_lattices(monkeypatch, (rng.randn(5, 90) * 1200).astype(np.float32))
 
 
 def test_every_width(monkeypatch):
