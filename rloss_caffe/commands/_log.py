@@ -7,6 +7,8 @@ import sys
 import threading
 from datetime import datetime
 
+from rloss_caffe.numerics import terminal
+
 __all__ = ["StatusLine", "info", "on_terminal", "show_as", "warning", "without_years"]
 
 # Lines of ours to the rewriter begin with a zero byte.
@@ -56,7 +58,8 @@ def without_years():
     os.dup2(process.stdin.fileno(), 2)
     _rewriter = process.stdin, original
     try:
-        yield
+        with terminal.answered_by(on_terminal):
+            yield
     finally:
         _rewriter = None
         sys.stderr.flush()

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from rloss_caffe.filtering import _choice
-from rloss_caffe.filtering._plain import TILE
+from rloss_caffe.filtering._plain import TILE, add_row, blur_row, clear_row, load_tile, store_tile
 from rloss_caffe.numerics.compiling import jit
 
 BURST = 64  # pixels whose values are read or written together, so that their cache lines are on the way at once
@@ -25,10 +25,8 @@ def apply_kernels(n_vertices, width):
 @lru_cache(maxsize=None)
 def make_apply_kernels(loops, n_vertices, width):
     """The kernels from one set of inner loops, the generated or the plain one."""
-    add_row, blur_row, clear_row = loops.add_row, loops.blur_row, loops.clear_row
-    load_tile, store_tile = loops.load_tile, loops.store_tile
 
-    @jit(special=(loops.NAME, n_vertices, width))
+    @jit(special=(loops.NAME, n_vertices, width), inner=loops)
     def splat(values, roi, vertices, weights, start, end, lattice):
         """Add the pixels ``start .. end`` of ``values`` (channels, n), times ``roi`` if not empty, to ``lattice``."""
         masked = roi.shape[0] > 0
@@ -52,7 +50,7 @@ def make_apply_kernels(loops, n_vertices, width):
                     weight = weights[pixel >> 4, r, pixel & 15] * amount
                     add_row(width, lattice, np.int64(vertices[pixel, r]), tile, offset, weight)
 
-    @jit(special=(loops.NAME, n_vertices, width))
+    @jit(special=(loops.NAME, n_vertices, width), inner=loops)
     def blur(source, target, before, after, axes, start, end):
         """Along each of the axes in turn: every point of ``start .. end`` plus half the sum of its two neighbours.
 
@@ -68,7 +66,7 @@ def make_apply_kernels(loops, n_vertices, width):
                 else:
                     blur_row(width, target, source, point, low, high)
 
-    @jit(special=(loops.NAME, n_vertices, width))
+    @jit(special=(loops.NAME, n_vertices, width), inner=loops)
     def slice_(lattice, vertices, weights, alpha, start, end, out):
         """Interpolate the pixels ``start .. end`` of ``out`` (channels, n) from the lattice."""
         tile = np.empty((BURST, width), np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from rloss_caffe.filtering import _choice
-from rloss_caffe.filtering._plain import LANES
+from rloss_caffe.filtering._plain import LANES, embed_lanes
 from rloss_caffe.numerics.compiling import jit
 
 EMPTY = -1  # no key: the fields leave the sign bit of the first word unused
@@ -66,9 +66,8 @@ def index_kernels(dimension, words):
 def make_index_kernels(loops, dimension, words):
     """The kernels from one set of inner loops, the generated or the plain one."""
     n_vertices = dimension + 1
-    embed_lanes = loops.embed_lanes
 
-    @jit(special=(loops.NAME, dimension, words))
+    @jit(special=(loops.NAME, dimension, words), inner=loops)
     def index_simplices(features, scale, low, shift, steps, first, last, total, capacity, weights, vertices, extreme):
         """Embed the blocks ``first .. last`` of sixteen pixels and number their vertices in the order they are met.
 

@@ -1,9 +1,18 @@
-"""How kernels are compiled: lazily, cached on disk, with the GIL released."""
+"""How kernels are compiled: lazily, cached on disk, with the GIL released, and on a terminal with a word."""
 
+import sys
+import types
 import zlib
 from pathlib import Path
 
 import numba
+
+from rloss_caffe.numerics.terminal import is_terminal
+
+try:
+    from numba.core import event
+except ImportError:  # another Numba: then nothing is said
+    event = None
 
 __all__ = ["jit"]
 
@@ -14,17 +23,54 @@ _FILES = sorted(path for room in _ROOMS for path in (Path(__file__).parents[1] /
 _SOURCES = f"{zlib.crc32(b''.join(path.read_bytes() for path in _FILES)):08x}"
 
 
-def jit(function=None, special=(), **options):
+def jit(function=None, special=(), inner=None, **options):
     """``numba.njit`` with the package's options; without a disk cache where no folder for it can be written.
 
     A kernel that is made several times, for several constants in its closure, must give them as ``special``: they
     become part of its name. Numba names compiled code by the function's name and a counter of the process, so that two
     specialisations of one name, cached by two processes, would meet as one symbol in a third.
+
+    `inner` is a module whose names take the place of the kernel's globals: the functions that it calls. In its closure
+    they would be a part of the cache's key, and another one in every process.
     """
     if function is None:
-        return lambda function: jit(function, special, **options)
+        return lambda function: jit(function, special, inner, **options)
+    if inner is not None:
+        function = _with_globals(function, {name: getattr(inner, name) for name in inner.__all__})
     function.__qualname__ = "_".join([function.__qualname__, *map(str, special), _SOURCES])
     try:
         return numba.njit(cache=True, nogil=True, **options)(function)
     except RuntimeError:  # Numba's "no locator available": neither beside the file nor in the user's cache
         return numba.njit(nogil=True, **options)(function)
+
+
+def _with_globals(function, names):
+    code, names = function.__code__, {**function.__globals__, **names}
+    bound = types.FunctionType(code, names, function.__name__, function.__defaults__, function.__closure__)
+    bound.__module__, bound.__qualname__, bound.__doc__ = function.__module__, function.__qualname__, function.__doc__
+    return bound
+
+
+if event is not None:
+
+    class _Announcer(event.Listener):
+        """Says on a terminal that kernels are compiled: their user waits for some seconds, the first time only.
+
+        Numba sends the event when it has not found a function in its cache on disk.
+        """
+
+        def __init__(self):
+            self._has_spoken = False
+
+        def on_start(self, event):
+            function = getattr((event.data or {}).get("dispatcher"), "py_func", None)
+            of_ours = getattr(function, "__module__", "").startswith("rloss_caffe.")
+            if of_ours and not self._has_spoken and is_terminal():
+                self._has_spoken = True
+                sys.stderr.write("rloss_caffe: compiling the kernels, once\n")
+                sys.stderr.flush()
+
+        def on_end(self, event):
+            pass
+
+    event.register("numba:compile", _Announcer())
