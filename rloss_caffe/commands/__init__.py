@@ -1,7 +1,9 @@
+# PYTHON_ARGCOMPLETE_OK
 """The ``rloss-caffe`` command: one module a subcommand, loaded only when it is called.
 
-A file without a leading underscore is a subcommand: it has ``EXAMPLE`` (one command line), a docstring (its help),
-``add_arguments(parser)`` and ``run(arguments)``, which returns the exit status. Files with one are what several share.
+A file without a leading underscore is a subcommand: it has ``EXAMPLE`` (one command line), a docstring (its help,
+which is for users), ``add_arguments(parser)`` and ``run(arguments)``, which returns the exit status. Files with one
+are what several share.
 """
 
 import argparse
@@ -60,12 +62,31 @@ def main(argv=None):
 
 
 def _run(argv):
-    parser = argparse.ArgumentParser(
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks how the line so far may go on
+        import argcomplete
+
+        argcomplete.autocomplete(_parser(os.environ.get("COMP_LINE", "").split()[1:]))
+    parser = _parser(argv)
+    if not argv:
+        parser.print_help(sys.stderr)
+        return 2
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except BrokenPipeError:
+        raise
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
+        print(f"rloss-caffe {arguments.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser(argv):
+    """The parser of a command line: of the subcommands only the one that is called is loaded."""
+    parser = _Parser(
         prog="rloss-caffe",
         usage="rloss-caffe COMMAND ...",
         description="Regularised losses for stock Caffe.",
         epilog=_overview(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"rloss-caffe {__version__}")
     subparsers = parser.add_subparsers(
@@ -76,21 +97,23 @@ def _run(argv):
             subparsers.add_parser(name)
             continue
         command = importlib.import_module(f"rloss_caffe.commands.{name}")
-        subparser = subparsers.add_parser(
-            name,
-            description=f"example: {command.EXAMPLE}\n\n{command.__doc__}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        subparser = subparsers.add_parser(name, description=command.__doc__)
+        subparser.example = command.EXAMPLE
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
-    arguments = parser.parse_args(argv)
-    try:
-        return arguments.run(arguments)
-    except BrokenPipeError:
-        raise
-    except (ValueError, RuntimeError, OSError, ImportError) as error:
-        print(f"rloss-caffe {arguments.command}: {error}", file=sys.stderr)
-        return 1
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose help begins with an example, and keeps the lines of its description."""
+
+    example = ""
+
+    def __init__(self, **options):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def format_help(self):
+        return (f"example: {self.example}\n\n" if self.example else "") + super().format_help()
 
 
 def _overview():

@@ -28,13 +28,13 @@ def add_flags(parser, *names):
     for name in names:
         default, meaning = _FLAGS[name]
         if default is False:
-            parser.add_argument(f"-{name}", f"--{name}", action="store_true", help=meaning)
+            parser.add_argument(f"--{name}", f"-{name}", action="store_true", help=meaning)
             continue
         kind = {"iterations": positive, "level": nonnegative}.get(name, str)
         choices = (_CHOICES[name] or _EFFECTS) if name in _CHOICES else None
         suffix = "" if default in (None, "") else f" (default {default})"
         parser.add_argument(
-            f"-{name}", f"--{name}", default=default, type=kind, choices=choices, help=meaning + suffix, metavar="X"
+            f"--{name}", f"-{name}", default=default, type=kind, choices=choices, help=meaning + suffix, metavar="X"
         )
 
 

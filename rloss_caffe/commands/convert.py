@@ -1,4 +1,4 @@
-"""``rloss-caffe convert``: a net or solver for DeepLab's fork becomes one for stock Caffe."""
+"""Turn a net or solver for DeepLab's fork of Caffe into one for stock Caffe, comments and all."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""``rloss-caffe doctor``: what will and will not work here, and how to mend it."""
+"""Tell what will and will not work here, and how to mend it."""
 
 import importlib
 import os

@@ -18,7 +18,7 @@ EXAMPLE = "rloss-caffe test --model=test.prototxt --weights=X.caffemodel --itera
 
 def add_arguments(parser):
     _flags.add_flags(parser, "model", "weights", "gpu", "iterations", "level", "stage", "allow_nonfinite")
-    parser.add_argument("-json", "--json", metavar="FILE", help="write the classes' scores into this file, too")
+    parser.add_argument("--json", "-json", metavar="FILE", help="write the classes' scores into this file, too")
 
 
 def run(arguments):

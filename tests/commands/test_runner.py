@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from helpers.paths import ROOT
 caffe = pytest.importorskip("caffe", reason="the commands run pycaffe")
 
 from caffe.proto import caffe_pb2  # noqa: E402
+
+from rloss_caffe.commands import COMMANDS, main  # noqa: E402
 
 DATA = """
 layer { name: "data" type: "DummyData" top: "data" top: "label"
@@ -645,3 +648,39 @@ def test_help_names_the_flags(folder):
     text = call(folder, "train", "--help")
     for flag in ("--solver", "--snapshot", "--weights", "--gpu", "--sigint_effect", "--sighup_effect"):
         assert flag in text
+
+
+@pytest.mark.parametrize("name", [name for commands in COMMANDS.values() for name in commands])
+def test_the_help_of_a_command_begins_with_an_example_that_is_right(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert text.startswith(f"example: rloss-caffe {name}")
+    assert "``" not in text and "Parameters\n" not in text
+    usage = text.split("\n\n", 1)[1]
+    for word in shlex.split(text.split("\n", 1)[0]):
+        assert not word.startswith("-") or re.search(rf"{word.split('=')[0]}\b", usage), word
+
+
+def test_the_help_names_every_command_under_its_heading(capsys):
+    assert main([]) == 2
+    text = capsys.readouterr().err
+    folder = ROOT / "rloss_caffe" / "commands"
+    modules = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+    assert modules - {"gradient"} == {name for commands in COMMANDS.values() for name in commands} - {"gradient"}
+    for heading, commands in COMMANDS.items():
+        assert f"\n{heading}:\n" in text
+        assert all(re.search(rf"^  {name} +\w", text, re.MULTILINE) for name in commands)
+
+
+def test_the_shell_completes_words(folder):
+    """As bash calls it: the answer goes to file descriptor 8."""
+    pytest.importorskip("argcomplete", reason="it completes words")
+    for line, expected in {"rloss-caffe tr": "train", "rloss-caffe train --snap": "--snapshot"}.items():
+        asked = dict(
+            environment(folder), _ARGCOMPLETE="1", COMP_LINE=line, COMP_POINT=str(len(line)), _ARGCOMPLETE_IFS=" "
+        )
+        words = " ".join(command()) + " 8>answer"
+        subprocess.run(words, shell=True, cwd=folder, env=asked, timeout=60)
+        assert (folder / "answer").read_text().strip() == expected
