@@ -25,8 +25,9 @@ import numpy as np
 from scipy.special import softmax
 
 import rloss_caffe
+from rloss_caffe.data.samples import MEAN_BGR
 
-MEAN = np.array([104.008, 116.669, 122.675], np.float32)[:, np.newaxis, np.newaxis]  # BGR, as in the experiments
+MEAN = np.float32(MEAN_BGR)[:, np.newaxis, np.newaxis]
 XY_STD, RGB_STD, CLASSES = 100, 15, 21
 PHOTOS = ["astronaut", "coffee", "chelsea", "rocket"]
 

@@ -21,6 +21,8 @@ from pathlib import Path
 from caffe.proto import caffe_pb2
 from google.protobuf import text_format
 
+from rloss_caffe.data.samples import MEAN_BGR
+
 CONFIG = Path(__file__).resolve().parent / "config"
 
 HEADER = "# Written by exper/generate_networks.py. Change that script, not this file.\n"
@@ -32,8 +34,6 @@ PLACEHOLDERS = {
     f"num_output: {NUM_LABELS}\n": "num_output: ${NUM_LABELS}\n",
     f"loss_weight: {DENSECRF_LOSS_WEIGHT}\n": "loss_weight: ${DENSECRF_LOSS_WEIGHT}\n",
 }
-
-MEAN_BGR = [104.008, 116.669, 122.675]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

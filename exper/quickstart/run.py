@@ -18,6 +18,9 @@ os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is loaded: its lo
 
 import numpy as np
 
+from rloss_caffe import densecrf_loss
+from rloss_caffe.data.files import replacing
+from rloss_caffe.data.progress import progress_bar
 from rloss_caffe.datasets import examples
 from rloss_caffe.numerics.confusion import ConfusionMatrix
 
@@ -58,19 +61,14 @@ def main():
 
 
 def compile_kernels():
-    from rloss_caffe import densecrf_loss
-
-    print("compiling the kernels (a few seconds, the first time only) ...", end=" ", flush=True)
-    start = time.perf_counter()
+    """Let the package compile, and say so, before the first progress bar."""
     images, segmentations = np.full((1, 3, 8, 8), 50.0), np.full((1, len(examples.CLASSES), 8, 8), 0.2)
     densecrf_loss(images, segmentations, 5, 5).gradient()
-    print(f"{time.perf_counter() - start:.1f} s", flush=True)
 
 
 def train(solver, initial_weights, path, title, quick):
     """Run one of Caffe's solvers to its end, showing how it goes; returns the path of the weights."""
     import caffe
-    from tqdm import tqdm
 
     caffe.set_mode_cpu()
     solver = caffe.get_solver(f"{solver}.prototxt")
@@ -78,18 +76,20 @@ def train(solver, initial_weights, path, title, quick):
         solver.net.copy_from(str(initial_weights))
     iterations = 4 if quick else solver.param.max_iter
     average = None
-    with tqdm(total=iterations, desc=f"{title:36}", unit="it", mininterval=1, file=sys.stdout) as bar:
+    start = time.perf_counter()
+    with progress_bar(iterations, title, unit="it", leave=False) as bar:
         for _ in range(iterations):
             solver.step(1)
             loss = float(solver.net.blobs["loss"].data)
             if not np.isfinite(loss):
-                raise SystemExit(
-                    f"{title}: the cross-entropy is {loss} after {solver.iter} iterations; training diverged"
-                )
+                raise ValueError(f"{title}: the cross-entropy is {loss} after {solver.iter} iterations")
             average = loss if average is None else 0.95 * average + 0.05 * loss
-            bar.set_postfix_str(f"cross-entropy {average:.4f}", refresh=False)
+            bar.note({"cross-entropy": f"{average:.4f}"})
             bar.update()
-    solver.net.save(str(path))
+    with replacing(path) as temporary:
+        solver.net.save(temporary)
+    seconds = time.perf_counter() - start
+    print(f"{title:36} {iterations} iterations, {seconds:.0f} s, cross-entropy {average:.4f}", flush=True)
     return path
 
 

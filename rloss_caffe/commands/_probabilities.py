@@ -11,6 +11,7 @@ import numpy as np
 from rloss_caffe.commands import _quickstart as quickstart
 from rloss_caffe.commands._words import class_names
 from rloss_caffe.data.reading import import_cv2, read_label
+from rloss_caffe.data.samples import MEAN_BGR
 from rloss_caffe.datasets import examples, voc
 
 __all__ = ["DEFAULTS", "ArraySource", "Case", "LabelSource", "NetSource", "read_probabilities", "soften"]
@@ -168,7 +169,7 @@ def _checked(names, n_classes):
 
 
 def _as_blob(pixels, mean):
-    mean = examples.MEAN if mean is None else np.float32(mean)
+    mean = np.float32(MEAN_BGR if mean is None else mean)
     return np.ascontiguousarray((pixels - mean).transpose(2, 0, 1), np.float32)
 
 

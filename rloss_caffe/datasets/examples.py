@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["CLASSES", "IGNORE", "MEAN", "PHOTOS", "as_blob", "load_label", "load_photo"]
+from rloss_caffe.data.samples import MEAN_BGR
+
+__all__ = ["CLASSES", "IGNORE", "PHOTOS", "as_blob", "load_label", "load_photo"]
 
 LABELS = Path(__file__).resolve().parent / "example_labels"
-MEAN = np.array([104.008, 116.669, 122.675], np.float32)  # BGR, as in the big experiments
 CLASSES = ["background", "person", "cat", "cup", "rocket"]
 PHOTOS = {
     "astronaut": "astronaut.png",
@@ -40,4 +41,4 @@ def load_photo(name):
 
 def as_blob(photo):
     """BGR minus the mean, (3, H, W) float32: what networks see."""
-    return np.ascontiguousarray((photo[:, :, ::-1] - MEAN).transpose(2, 0, 1))
+    return np.ascontiguousarray((photo[:, :, ::-1] - np.float32(MEAN_BGR)).transpose(2, 0, 1))

@@ -54,7 +54,6 @@ def test_short_run(tmp_path):
     pytest.importorskip("caffe", reason="the quickstart trains in Caffe")
     pytest.importorskip("skimage", reason="the photographs come with scikit-image")
     pytest.importorskip("matplotlib", reason="the pictures are drawn with matplotlib")
-    pytest.importorskip("tqdm", reason="the progress is shown by tqdm")
     command = [sys.executable, str(FOLDER / "run.py"), "--quick", "--output", str(tmp_path / "out")]
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "phase_one.caffemodel").write_text("of a real run")
