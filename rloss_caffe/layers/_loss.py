@@ -56,9 +56,9 @@ class SegmentationLoss(Layer):
         top[0].data[...] = self._result.value
 
     def _with_blob_names(self, text):
-        """What a function calls "the segmentation", in the layer's words: "bottom 1 (segmentation)"."""
+        """What a function calls "segmentations", in the layer's words: "bottom 1 (segmentation)"."""
         for index, name in enumerate(self.BOTTOMS):
-            text = re.sub(rf"(?<!\()\b(?:the )?{name.rstrip('?')} must\b", f"{self.blob_name(index)} must", text)
+            text = re.sub(rf"\b{name.rstrip('?')}s must\b", f"{self.blob_name(index)} must", text)
         return text
 
     def backward(self, top, propagate_down, bottom):

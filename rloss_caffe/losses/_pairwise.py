@@ -237,7 +237,12 @@ def apply_affinity(
         segmentation, mask, out = segmentations[index], rois[index], memory[index]
         if roi is None:
             mask[...] = region_of_interest(images[index : index + 1])[0]
-        affinity = lattice(bilateral_features(images[index], bi_xy_std, bi_rgb_std), threads)
+        try:
+            features = bilateral_features(images[index], bi_xy_std, bi_rgb_std)
+        except ValueError:
+            real_array("images", images[index], finite=True)  # says where
+            raise
+        affinity = lattice(features, threads)
         values = segmentation
         if with_degree:  # in place
             values = out
@@ -268,10 +273,10 @@ def _memory(work, shape, inputs):
 
 def _why_not_finite(segmentation):
     try:
-        real_array("the segmentation", segmentation, finite=True)
+        real_array("segmentations", segmentation, finite=True)
     except ValueError as error:
         return str(error)
-    return "the filtered segmentation is too large for single precision"
+    return "segmentations must not be so large that their filtered sums, times roi, exceed single precision"
 
 
 class PairwiseResult(Result):

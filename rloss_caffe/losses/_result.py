@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Iterator, Mapping
 
+import numpy as np
+
 from rloss_caffe.numerics.arrays import finite_number, output_array
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["Result"]
+
+_LARGE_SCALE = 1e6  # a loss whose value is finite has a gradient far below 1e32; the look at each number takes time
 
 
 class Result:
@@ -54,6 +57,8 @@ class Result:
         finite_number("scale", scale)
         out = output_array("out", out, self.shape, apart_from=self._memory)
         self._write_gradient(float(scale), out)
+        if abs(scale) > _LARGE_SCALE and not np.isfinite(out).all():
+            raise ValueError(f"scale must not be so large that the gradient exceeds single precision, found {scale:g}")
         return out
 
     def _write_gradient(self, scale: float, out: NDArray[np.float32]) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rloss_caffe.losses._pairwise import BI_RGB_STD, BI_XY_STD, EXACT_GRADIENT
 from rloss_caffe.losses.densecrf import PARAMETERS, densecrf_loss
-from rloss_caffe.numerics.arrays import real_array
+from rloss_caffe.numerics.arrays import finite_number, real_array
 from rloss_caffe.numerics.parameters import documented
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Gradients", "densecrf_gradients", "score_gradient"]
@@ -67,17 +68,23 @@ def densecrf_gradients(
     ValueError
         Shapes do not fit, or something is not finite.
     """
-    image = real_array("image", image, ("channels", "height", "width"))
-    probabilities = real_array("probabilities", probabilities, ("classes", *image.shape[1:]))
-    result = densecrf_loss(
-        image[None],
-        probabilities[None],
-        bi_xy_std,
-        bi_rgb_std,
-        exact_gradient=exact_gradient,
-        num_threads=num_threads,
-    )
-    gradient = result.gradient(loss_weight)[0]
+    image = real_array("image", image, ("channels", "height", "width"), finite=True)
+    probabilities = real_array("probabilities", probabilities, ("classes", *image.shape[1:]), finite=True)
+    finite_number("loss_weight", loss_weight)
+    try:
+        result = densecrf_loss(
+            image[None],
+            probabilities[None],
+            bi_xy_std,
+            bi_rgb_std,
+            exact_gradient=exact_gradient,
+            num_threads=num_threads,
+        )
+        gradient = result.gradient(loss_weight)[0]
+    except ValueError as error:  # in this function's words
+        text = str(error).replace("image 0 of the batch: ", "")
+        text = text.replace("segmentations must", "probabilities must").replace("scale must", "loss_weight must")
+        raise ValueError(text) from error
     return Gradients(result.value, gradient, score_gradient(probabilities, gradient))
 
 
@@ -99,6 +106,10 @@ def score_gradient(probabilities: NDArray[np.float32], gradient: NDArray[np.floa
     ValueError
         Shapes or types do not fit.
     """
-    probabilities = real_array("probabilities", probabilities, ("classes", "height", "width"))
-    gradient = real_array("gradient", gradient, probabilities.shape)
-    return probabilities * (gradient - (probabilities * gradient).sum(axis=0))
+    probabilities = real_array("probabilities", probabilities, ("classes", "height", "width"), finite=True)
+    gradient = real_array("gradient", gradient, probabilities.shape, finite=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = probabilities * (gradient - (probabilities * gradient).sum(axis=0))
+    if not np.isfinite(result).all():
+        raise ValueError("probabilities times gradient (or loss_weight) are too large for single precision")
+    return result

@@ -6,6 +6,7 @@ import numpy as np
 import rloss_caffe
 from helpers.hostile import Case
 from rloss_caffe import bilateralfilter as swig
+from rloss_caffe.losses import gradients
 from rloss_caffe.numerics import confusion, interpolation
 
 _CHANNELS = (1, 2, 3, 4, 5, 8, 9, 21, 33, 70)  # more than 32 are filtered in groups
@@ -206,8 +207,68 @@ def _swig_batch_arguments(rng):
     }
 
 
+def _loss(work=None, **arguments):
+    result = rloss_caffe.densecrf_loss(**arguments, work=work)
+    return result.value, result.gradient()
+
+
+def _loss_arguments(rng):
+    size, batch = _size(rng), rng.randint(1, 4)
+    return {
+        "images": _image(rng, batch, rng.randint(1, 5), *size),
+        "segmentations": _values(rng, batch, rng.choice(_CHANNELS), *size),
+        **_bandwidths(rng),
+        "roi": (rng.rand(batch, *size) > 0.3).astype(np.float32),
+        "exact_gradient": bool(rng.randint(2)),
+        "num_threads": _threads(rng),
+    }
+
+
+def _loss_gradient(images, segmentations, scale, out=None):
+    return rloss_caffe.densecrf_loss(images, segmentations, 9, 20).gradient(scale, out)
+
+
+def _gradients(**arguments):
+    found = gradients.densecrf_gradients(**arguments)
+    return found.value, found.probability, found.score
+
+
 # By module and name below rloss_caffe.
 CASES = {
+    "losses.densecrf.densecrf_loss": Case(
+        _loss,
+        _loss_arguments,
+        may_be_none=("roi", "num_threads"),
+        positive=("bi_xy_std", "bi_rgb_std"),
+        refused={"num_threads": (0, -1), "roi": (-np.ones((1, 2, 2)),)},
+    ),
+    "losses.densecrf.DenseCRFResult": Case(
+        _loss_gradient,
+        lambda rng: {"images": _image(rng, 2, 3, 8, 9), "segmentations": _values(rng, 2, 3, 8, 9), "scale": 0.5},
+        out="out",
+    ),
+    "losses.gradients.densecrf_gradients": Case(
+        _gradients,
+        lambda rng: {
+            "image": _image(rng, 3, 8, 9),
+            "probabilities": _values(rng, 4, 8, 9),
+            **_bandwidths(rng),
+            "loss_weight": 0.5,
+            "exact_gradient": bool(rng.randint(2)),
+            "num_threads": _threads(rng),
+        },
+        may_be_none=("num_threads",),
+        positive=("bi_xy_std", "bi_rgb_std"),
+    ),
+    "losses.gradients.score_gradient": Case(
+        gradients.score_gradient,
+        lambda rng: {"probabilities": _values(rng, 4, 8, 9), "gradient": _values(rng, 4, 8, 9)},
+    ),
+    "losses._pairwise.region_of_interest": Case(
+        rloss_caffe.region_of_interest,
+        lambda rng: {"images": _image(rng, 2, 3, 8, 9)},
+        may_be_infinite=("images",),
+    ),
     "filtering.features.bilateral_features": Case(
         rloss_caffe.bilateral_features,
         lambda rng: {"image": _image(rng, rng.randint(1, 5), *_size(rng)), **_bandwidths(rng)},
@@ -326,6 +387,8 @@ CASES = {
 
 # Names, or modules, that are not in the list, and why.
 NOT_CALLED = {
+    "losses.gradients.Gradients": "a record",
+    "losses._pairwise.Workspace": "memory whose shape the loss decides",
     "numerics.arrays": "the checks themselves: tests/numerics/test_arrays.py",
     "numerics.compiling": "takes functions",
     "numerics.parameters": "declarations, which the package's own modules make",
