@@ -393,6 +393,7 @@ NOT_CALLED = {
     "numerics.compiling": "takes functions",
     "numerics.parameters": "declarations, which the package's own modules make",
     "numerics.products": "loops of the losses over arrays that were checked",
+    "numerics.terminal": "asks whether somebody is looking; takes no arrays",
     "numerics.threads.bounds": "splits ranges for the package's own loops",
     "numerics.threads.for_each_image": "takes a function",
     "numerics.threads.get_num_threads": "takes no argument",
