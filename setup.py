@@ -14,7 +14,7 @@ VERSION = runpy.run_path(os.path.join(HERE, "rloss_caffe", "version.py"))["__ver
 CAFFE_WHEEL = "python_version < '3.10' and sys_platform == 'linux' and platform_machine == 'x86_64'"
 
 IMAGES = ["opencv-python-headless", "pillow"]
-PICTURES = ["matplotlib>=3.3", "scikit-image", "tqdm"] + IMAGES
+PICTURES = ["matplotlib>=3.7", "scikit-image", "tqdm"] + IMAGES
 
 # Where a release is published: its page's address, as https://HOST/OWNER/NAME. Links and pictures of the README then
 # lead there from wherever it is shown; without it they become plain text rather than broken links.
