@@ -6,9 +6,26 @@ The public names are loaded on first use, so that importing the package stays qu
 >>> rloss_caffe.bilateral_filter    # numba is imported here, kernels compile at the first call
 """
 
+from __future__ import annotations
+
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from rloss_caffe.version import __version__
+
+if TYPE_CHECKING:  # for type checkers and editors, which cannot see what __getattr__ does
+    from rloss_caffe.filtering import PermutohedralLattice as PermutohedralLattice
+    from rloss_caffe.filtering import bilateral_features as bilateral_features
+    from rloss_caffe.filtering import bilateral_filter as bilateral_filter
+    from rloss_caffe.filtering import bilateral_filter_batch as bilateral_filter_batch
+    from rloss_caffe.filtering import positional_features as positional_features
+    from rloss_caffe.filtering.mean_field import mean_field as mean_field
+    from rloss_caffe.losses import densecrf_loss as densecrf_loss
+    from rloss_caffe.losses import region_of_interest as region_of_interest
+    from rloss_caffe.nets import Net as Net
+    from rloss_caffe.nets import get_solver as get_solver
+    from rloss_caffe.numerics.threads import get_num_threads as get_num_threads
+    from rloss_caffe.numerics.threads import set_num_threads as set_num_threads
 
 _HOME_OF = {
     "Net": "rloss_caffe.nets",
@@ -28,7 +45,7 @@ _HOME_OF = {
 __all__ = ["__version__", *sorted(_HOME_OF)]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'rloss_caffe' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME_OF[name]), name)
@@ -36,5 +53,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(set(globals()) | set(_HOME_OF))

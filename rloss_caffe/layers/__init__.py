@@ -3,7 +3,10 @@
 They are loaded on first use, so that the reader of ``param_str`` in this folder can be imported without Caffe.
 """
 
+from __future__ import annotations
+
 import importlib
+from typing import Any
 
 _HOME_OF = {
     "DenseCRF": "rloss_caffe.layers.dense_crf",
@@ -16,7 +19,7 @@ _HOME_OF = {
 __all__ = sorted(_HOME_OF)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'rloss_caffe.layers' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME_OF[name]), name)
@@ -24,5 +27,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(set(globals()) | set(_HOME_OF))

@@ -1,6 +1,9 @@
 """Real caffe objects from prototxts in either dialect."""
 
+from __future__ import annotations
+
 import os
+from typing import Any, Sequence
 
 from rloss_caffe.nets.net_file import FolderForCaffe, read_net_file
 from rloss_caffe.nets.prototxt import DialectError, check_filled_in, is_net, parse, read_text, to_stock, to_text
@@ -10,7 +13,7 @@ from rloss_caffe.nets.weights import load_weights
 __all__ = ["get_solver", "load_net", "make_solver", "read_solver", "snapshot_prefix"]
 
 
-def load_net(path, *arguments, **keywords):
+def load_net(path: str | os.PathLike[str], *arguments: Any, **keywords: Any) -> Any:
     """A caffe.Net of a prototxt in either dialect; it is public as ``rloss_caffe.Net``.
 
     Parameters
@@ -44,7 +47,7 @@ def load_net(path, *arguments, **keywords):
     return result
 
 
-def get_solver(path, level=0, stages=()):
+def get_solver(path: str | os.PathLike[str], level: int = 0, stages: Sequence[str] = ()) -> Any:
     """A caffe.Solver of a solver prototxt whose nets may be in either dialect.
 
     Parameters
