@@ -63,7 +63,9 @@ def main(folder):
         sys.exit(f"'import caffe' does not work in {folder}; its message is above")
     constraints = folder / "constraints.txt"
     constraints.write_text("".join(f"{pin}\n" for pin in needed(modules)))
-    pip("install", "--no-deps", "-e", ROOT)
+    # Not in an environment of its own for the build: one over an environment would see an old setuptools first.
+    pip("install", "setuptools>=64", "wheel")
+    pip("install", "--no-build-isolation", "--no-deps", "-e", ROOT)
     left_out = []
     for extra, purpose in GROUPS.items():
         say(f"installing what {purpose} need")
