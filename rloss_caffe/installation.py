@@ -58,7 +58,10 @@ def _requirements(extra):
 
 
 def _kept():
-    """Pins for what the Caffe of this Python needs, empty without one."""
+    """What keeps the versions that the Caffe of this Python needs, empty without one."""
+    constraints = Path(sys.prefix) / "constraints.txt"
+    if constraints.exists():  # tools/own_caffe.py wrote it
+        return ["-c", str(constraints)]
     if importlib.util.find_spec("caffe") is None:
         return []
     pins = []

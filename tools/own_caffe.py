@@ -66,13 +66,14 @@ def main(folder):
     # Not in an environment of its own for the build: one over an environment would see an old setuptools first.
     pip("install", "setuptools>=64", "wheel")
     pip("install", "--no-build-isolation", "--no-deps", "-e", ROOT)
-    left_out = []
+    left_out = {}
     for extra, purpose in GROUPS.items():
         say(f"installing what {purpose} need")
-        left_out += [f"{what}: left out, so {purpose} may not work; {why}" for what, why in install(extra, constraints)]
+        for requirement, why in install(extra, constraints, left_out):
+            left_out[requirement] = f"{requirement}, for {purpose}, is left out: {why}"
         if left_out and not extra:
-            sys.exit(f"the layers cannot be had beside this Caffe: {left_out[0]}")
-    (folder / "left_out.txt").write_text("".join(f"{line}\n" for line in left_out))
+            sys.exit(f"rloss_caffe: beside this Caffe the layers cannot be had: {'; '.join(left_out.values())}")
+    (folder / "left_out.txt").write_text("".join(f"{line}\n" for line in left_out.values()))
 
 
 def say(text):
@@ -116,9 +117,9 @@ def top_level(distribution):
     return {path.parts[0].partition(".")[0] for path in distribution.files or [] if path.suffix in (".py", ".so")}
 
 
-def install(extra, constraints):
-    """Install an extra's requirements; yields what is left out, with the reason."""
-    wanted = [line for line in requirements(extra) if not there_without_metadata(line)]
+def install(extra, constraints, left_out):
+    """Install an extra's requirements but those already left out; yields each that is left out now, with the reason."""
+    wanted = [line for line in requirements(extra) if line not in left_out and not there_without_metadata(line)]
     before = local_distributions()
     error = pip_install(wanted, constraints)
     if error and not extra:
@@ -164,17 +165,20 @@ def pip_install(lines, constraints):
     if not lines:
         return None
     done = pip("install", "-c", constraints, *lines, check=False)
+    if not done.returncode:
+        return None
+    kept = re.search(r"The user requested \(constraint\) (\S+)", done.stdout)
+    if kept:
+        return f"it does not go with {kept.group(1)}, which this Caffe needs"
     errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
-    return " ".join((errors or [f"pip ended with status {done.returncode}"])[-1].split()) if done.returncode else None
+    return " ".join((errors or [f"ERROR: pip ended with status {done.returncode}"])[0].split())
 
 
 def pip(command, *arguments, check=True):
-    flags = ["--quiet", "--disable-pip-version-check"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", command, *flags, *map(str, arguments)], stderr=subprocess.PIPE, text=True
-    )
+    words = [sys.executable, "-m", "pip", command, "--disable-pip-version-check", *map(str, arguments)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if check and done.returncode:
-        sys.exit(f"{done.stderr}\npip {command} failed; its message is above")
+        sys.exit(f"{done.stderr}\nrloss_caffe: pip {command} failed; its message is above")
     return done
 
 

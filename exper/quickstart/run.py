@@ -23,6 +23,7 @@ from rloss_caffe.data.files import replacing
 from rloss_caffe.data.progress import progress_bar
 from rloss_caffe.datasets import examples
 from rloss_caffe.numerics.confusion import ConfusionMatrix
+from rloss_caffe.pictures.figures import check_matplotlib
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -55,8 +56,8 @@ def main():
         results[name] = predict(weights[name])
     scores = {name: mean_iou(predictions) for name, predictions in results.items()}
     report(scores, results)
-    write_pictures(results, output)
-    print(f"\nwrote {len(weights)} weights files and {len(examples.PHOTOS)} pictures into {output}")
+    pictures = write_pictures(results, output)
+    print(f"\nwrote {len(weights)} weights files and {pictures} pictures into {output}")
     print(f"done in {time.perf_counter() - start:.0f} s")
 
 
@@ -141,8 +142,14 @@ def report(scores, results):
 
 
 def write_pictures(results, output):
+    """One picture for each photograph; returns their number, 0 where none can be drawn."""
     from picture import write_picture
 
+    try:
+        check_matplotlib()
+    except ImportError as error:
+        print(f"\nno pictures: {error}")
+        return 0
     for photo in examples.PHOTOS:
         write_picture(
             output / f"{photo}.png",
@@ -150,6 +157,7 @@ def write_pictures(results, output):
             {name: results[name][photo] for name in ("phase_one", "phase_two")},
             {name: mean_iou({photo: results[name][photo]}) for name in ("phase_one", "phase_two", "full")},
         )
+    return len(examples.PHOTOS)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from pathlib import Path
 from rloss_caffe.data.files import replacing
 from rloss_caffe.installation import add_extra
 
-__all__ = ["check_matplotlib", "new_figure", "save"]
+__all__ = ["MATPLOTLIB", "check_matplotlib", "new_figure", "save"]
+
+MATPLOTLIB = (3, 7)  # legends outside the axes came with it
 
 
 def check_matplotlib(hint=""):
@@ -14,15 +16,21 @@ def check_matplotlib(hint=""):
     Raises
     ------
     ImportError
-        There is no matplotlib; says how to get it, and `hint`.
+        There is no matplotlib, or an older one than `MATPLOTLIB`; says how to get it, and `hint`.
     """
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib
     except ImportError as error:
         raise ImportError(
             f"pictures are drawn with matplotlib, and importing it failed: {error}; "
             f"this brings it: {add_extra('pictures')}{hint}"
         ) from error
+    # the versions that are too old to draw are those too old to give their version in numbers, and some newer ones
+    if tuple(getattr(matplotlib, "__version_info__", ()))[:2] < MATPLOTLIB:
+        wanted = ".".join(map(str, MATPLOTLIB))
+        raise ImportError(
+            f"pictures need matplotlib {wanted}, found {matplotlib.__version__}, {matplotlib.__file__}{hint}"
+        )
 
 
 def new_figure(width, height, **options):

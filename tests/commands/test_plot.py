@@ -32,7 +32,7 @@ def plot(*words):
 
 
 def test_table_and_picture(phases, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     path = tmp_path / "tables" / "table.csv"  # this folder is not there yet
     assert plot("--join", *phases, "--csv", path, "--labels", "both, in one") == 0
     with open(path, newline="") as file:
@@ -53,7 +53,7 @@ def test_table_alone(phases, tmp_path, capsys):
 
 
 def test_git_does_not_see_what_is_written(phases, tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     subprocess.run(["git", "init", "-q", "."], check=True)
     assert plot(phases[0]) == 0 and (tmp_path / "rloss_output").is_dir()
     status = subprocess.run(["git", "status", "--porcelain"], check=True, capture_output=True, text=True).stdout
@@ -62,7 +62,7 @@ def test_git_does_not_see_what_is_written(phases, tmp_path):
 
 @pytest.mark.parametrize("suffix, beginning", [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
 def test_kinds_of_pictures(phases, tmp_path, suffix, beginning, capsys):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     path = tmp_path / f"curves.{suffix}"
     words = [phases[0], "--join", *phases, "--smooth", 5, "--smoothing", "ema", "--curves", "lr", "total_loss"]
     assert plot(*words, "--output", path) == 0
@@ -72,7 +72,7 @@ def test_kinds_of_pictures(phases, tmp_path, suffix, beginning, capsys):
 
 
 def test_restarts_are_told(phases, capsys):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     phases[0].write_text(phases[0].read_text() + step(50, 1.0))
     assert plot(phases[0]) == 0
     assert "one: restarted at iteration 50 after 100; the later values count" in capsys.readouterr().err
@@ -94,7 +94,7 @@ def test_restarts_are_told(phases, capsys):
     ],
 )
 def test_messages_for_people(phases, tmp_path, capsys, words, message):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     (tmp_path / "empty.log").write_text("nothing\n")
     assert plot(*words) == 1
     last = capsys.readouterr().err.splitlines()[-1]
@@ -103,7 +103,7 @@ def test_messages_for_people(phases, tmp_path, capsys, words, message):
 
 
 def test_the_script_is_the_command(phases, tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     run = subprocess.run([sys.executable, str(SCRIPT), str(phases[0])], capture_output=True, text=True)
     assert run.returncode == 0 and "wrote rloss_output/training.png" in run.stderr
     assert len(SCRIPT.read_text().split("\n\n")) == 3

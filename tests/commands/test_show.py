@@ -48,7 +48,7 @@ def prepare(*more, folders=("poor", "good")):
 
 
 def draw(*more, **options):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     figure = show.draw(*prepare(*more, **options))
     figure.canvas.draw()
     return figure
@@ -114,7 +114,7 @@ def test_classes_that_count(root):
 
 
 def test_an_image_without_the_class_says_so(root, capsys):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     words = ["--list", "list.txt", "--root", ".", "--prediction", "a=good", "--names", "voc"]
     assert main(["show", *words, "--classes", "cat"]) == 0
     out = capsys.readouterr().out
@@ -222,7 +222,7 @@ def command(*words):
 
 
 def test_command(root, capsys):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     words = ["--prediction", "poor=poor", "--prediction", "good=good", "--count", 2]
     assert command(*words, "--output", "new/folder/sheet.png") == 0
     said = capsys.readouterr()
@@ -256,7 +256,7 @@ def test_command(root, capsys):
     ],
 )
 def test_messages_for_people(root, words, message, capsys):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     if "--model" in words:
         pytest.importorskip("caffe")
     try:
@@ -268,7 +268,7 @@ def test_messages_for_people(root, words, message, capsys):
 
 
 def test_sizes_that_differ(root, capsys):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     write(root / "good" / "im2.png", np.zeros((5, 6), np.uint8))
     assert command("--prediction", "a=good") == 1
     said = capsys.readouterr().err
@@ -285,7 +285,7 @@ def test_without_matplotlib(root):
 
 
 def test_command_with_models(root, capsys):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     net, weights = write_net(root, "seg_data")
     words = ["--prediction", "poor=poor", "--model", f"net={net},{weights}"]
     assert command(*words, "--save-predictions", "kept") == 0
@@ -301,7 +301,7 @@ def test_command_with_models(root, capsys):
 
 
 def test_gpu_that_is_not_there(root, capsys):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     net, weights = write_net(root, "seg_data")
     from rloss_caffe.commands._devices import has_gpu
 

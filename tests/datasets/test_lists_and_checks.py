@@ -269,7 +269,7 @@ def test_voc_mini(tmp_path):
 
 
 def test_check_and_pictures(tree):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     _, lists = make(tree)
     result = run("check", lists / "train.txt", "--data-root", tree, "--count", 3, "--output", tree / "a")
     assert result.returncode == 0, result.stderr
@@ -324,7 +324,7 @@ def test_names_of_classes(tree):
 
 
 def test_nothing_lands_in_the_working_folder_but_in_the_default_place(tree):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     (tree / "list.txt").write_text(f"JPEGImages/{TRAIN[0]}.jpg SegmentationClassAug/{TRAIN[0]}.png\n")
     before = set(tree.iterdir())
     assert run("check", "list.txt", "--data-root", ".", "--count", 0, cwd=tree).returncode == 0

@@ -53,7 +53,7 @@ def test_nets_are_up_to_date(tmp_path):
 def test_short_run(tmp_path):
     pytest.importorskip("caffe", reason="the quickstart trains in Caffe")
     pytest.importorskip("skimage", reason="the photographs come with scikit-image")
-    pytest.importorskip("matplotlib", reason="the pictures are drawn with matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7", reason="the pictures are drawn with matplotlib")
     command = [sys.executable, str(FOLDER / "run.py"), "--quick", "--output", str(tmp_path / "out")]
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "phase_one.caffemodel").write_text("of a real run")

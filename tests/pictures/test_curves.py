@@ -20,7 +20,7 @@ def phases(tmp_path):
 
 
 def test_joined_phases(phases):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     figure = curves.draw(curves.read_runs([], [phases]), window=3)
     total, crf = figure.axes[0], figure.axes[2]
     drawn = [line for line in total.lines if len(line.get_xdata()) > 2]
@@ -40,7 +40,7 @@ def test_phases_whose_iterations_go_on_stay_in_place(phases):
 
 
 def test_overlaid_runs_and_their_labels(phases):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     runs = curves.read_runs(phases, labels=["first", "second"])
     figure = curves.draw(runs)
     one, two = figure.axes[0].lines
@@ -51,7 +51,7 @@ def test_overlaid_runs_and_their_labels(phases):
 
 
 def test_a_phase_that_two_runs_share_is_striped(phases, tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     other = tmp_path / "three.log"
     other.write_text(phases[1].read_text().replace("1.9", "1.8"))
     lines = curves.draw(curves.read_runs([], [phases, (phases[0], other)]), window=1).axes[0].lines
@@ -69,7 +69,7 @@ def test_logs_of_one_name_in_two_folders(tmp_path):
 
 
 def test_nan_is_marked_not_hidden(tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     path = tmp_path / "bad.log"
     path.write_text("".join(say(f"Iteration {i}, loss = {v}") for i, v in enumerate(["2", "nan", "inf", "1"])))
     axes = curves.draw(curves.read_runs([path])).axes[0]
@@ -100,7 +100,7 @@ def test_smoothing():
 
 
 def test_a_long_curve_is_smoothed_at_some_places_and_keeps_its_peaks(tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     values = np.random.RandomState(0).rand(30_000)
     values[12_345] = 9
     x, y = curves.smooth(np.arange(30_000), values, 301)
@@ -117,7 +117,7 @@ def test_a_long_curve_is_smoothed_at_some_places_and_keeps_its_peaks(tmp_path):
 
 
 def test_two_test_nets_look_different(tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     path = tmp_path / "two.log"
     text = "".join(
         say(f"Iteration {i}, Testing net (#{k})") + say(f"    Test net output #0: acc = 0.{k + 1}")
@@ -143,7 +143,7 @@ def test_panels_can_be_chosen(phases):
 
 
 def test_more_outputs_and_runs_than_can_be_seen(tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     path = tmp_path / "many.log"
     lines = [say("Iteration 0, loss = 1"), *(say(f"    Train net output #{k}: out{k} = {k}") for k in range(300))]
     path.write_text("".join(lines) + say("Iteration 10, loss = 1"))
@@ -171,7 +171,7 @@ numbers = st.one_of(
 )
 @pytest.mark.filterwarnings("ignore:Glyph", "ignore:.*Matplotlib currently does not support")
 def test_whatever_is_read_can_be_drawn(tmp_path_factory, outputs, steps, rate):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     text = ""
     for iteration, loss in steps:
         text += say(f"Iteration {iteration}, loss = {loss}")

@@ -29,13 +29,13 @@ def test_dark_classes_have_an_outline():
 
 
 def test_a_sheet_that_nobody_can_draw():
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     with pytest.raises(ValueError, match="the sheet would be 99999 pixels high, 65000 at most can be drawn"):
         Sheet(1200, 99_999)
 
 
 def test_texts_are_drawn_as_they_stand():
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     sheet = Sheet(300, 100)
     sheet.write(5, 5, "$x^{ a\nb \\frac", 10)
     sheet.figure.canvas.draw()

@@ -528,7 +528,7 @@ def test_log_of_a_real_restart(real_logs):
 
 
 def test_picture_of_a_real_log(real_logs):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", minversion="3.7")
     path, values = real_logs[0]
     figure = curves.draw(curves.read_runs([path]))
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
