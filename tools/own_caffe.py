@@ -176,7 +176,7 @@ def pip_install(lines, constraints):
 
 def pip(command, *arguments, check=True):
     words = [sys.executable, "-m", "pip", command, "--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(words, capture_output=True, text=True)
     if check and done.returncode:
         sys.exit(f"{done.stderr}\nrloss_caffe: pip {command} failed; its message is above")
     return done

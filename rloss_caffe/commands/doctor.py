@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rloss_caffe.installation import add_extra, pip_install
+from rloss_caffe.pictures.figures import check_matplotlib
 from rloss_caffe.version import __version__
 
 __all__ = ["add_arguments", "run"]
@@ -138,7 +139,7 @@ def _findings():
     images = [_optional(name, "images", "ImageSegData needs it", first) for name in ("cv2", "PIL")]
     yield from images
     yield _image_layer(images, caffe)
-    yield _optional("matplotlib", "pictures", "pictures need it", first)
+    yield _matplotlib(_optional("matplotlib", "pictures", "pictures need it", first))
     yield _optional("skimage", "pictures", "the quickstart's photographs come with it", first)
     program = os.environ.get("CAFFE_BIN") or shutil.which("caffe")
     if program:
@@ -273,6 +274,15 @@ def _optional(module, extra, purpose, first):
             mend = f"mend {' and '.join(first)} first, then run this again"
         return Finding("warn", name, f"cannot be imported: {_reason(done)}; {purpose}; {mend}")
     return Finding("ok", name, ", ".join(done.stdout.split("\n")[-2:]))
+
+
+def _matplotlib(finding):
+    """One that is there may be too old."""
+    try:
+        check_matplotlib()
+    except ImportError as error:
+        return Finding("warn", finding.name, str(error)) if finding.state == "ok" else finding
+    return finding
 
 
 def _image_layer(images, caffe):

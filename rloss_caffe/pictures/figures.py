@@ -27,10 +27,8 @@ def check_matplotlib(hint=""):
         ) from error
     # the versions that are too old to draw are those too old to give their version in numbers, and some newer ones
     if tuple(getattr(matplotlib, "__version_info__", ()))[:2] < MATPLOTLIB:
-        wanted = ".".join(map(str, MATPLOTLIB))
-        raise ImportError(
-            f"pictures need matplotlib {wanted}, found {matplotlib.__version__}, {matplotlib.__file__}{hint}"
-        )
+        found = f"{matplotlib.__version__}, {matplotlib.__file__}"
+        raise ImportError(f"pictures need matplotlib {'.'.join(map(str, MATPLOTLIB))}, and found {found}{hint}")
 
 
 def new_figure(width, height, **options):
