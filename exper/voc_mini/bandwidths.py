@@ -24,7 +24,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 import numpy as np
 import tables
 from adam import Adam
-from options import add_bandwidths, add_every
+from command_line import add_bandwidths, add_every, run
 from outline_scores import COLUMNS, OutlineScores, without_padding
 from pairs import read_pairs
 from scipy.special import softmax
@@ -95,7 +95,7 @@ def first_guess(path, lines, net):
 
 
 def cells(result):
-    return [f"{value:.1f}" for value in result.values()[:-1]]
+    return [tables.cell(value) for value in result.values()[:-1]]
 
 
 def minimise(image, scores, lines, xy_std, rgb_std, weight):
@@ -121,4 +121,4 @@ def densecrf_gradient(image, scores, xy_std, rgb_std, weight):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

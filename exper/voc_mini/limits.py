@@ -28,6 +28,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 
 import numpy as np
 import tables
+from command_line import run
 from outline_scores import COLUMNS, OutlineScores, ShiftedScores, without_padding
 
 from rloss_caffe import densecrf_loss
@@ -52,7 +53,7 @@ def main():
         name, path = model.split("=", 1)
         net = LossNet(arguments.net, Path(path))
         values = measure(net, entries, name)
-        print(tables.row([name, *(f"{value:.1f}" for value in values)]), flush=True)
+        print(tables.row([name, *map(tables.cell, values)]), flush=True)
 
 
 def measure(net, entries, title):
@@ -79,4 +80,4 @@ def loss_of(classes, net, image, n_classes):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -23,6 +23,7 @@ import numpy as np
 import tables
 import yaml
 from caffe.proto import caffe_pb2
+from command_line import run
 from google.protobuf import text_format
 
 from rloss_caffe.data.progress import progress_bar
@@ -130,4 +131,4 @@ def measure(net, batches, title):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -20,12 +20,13 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from command_line import run
 from PIL import Image
 from synthetic_scribbles import draw_scribbles
 
 from rloss_caffe.data.files import read_lines, replacing, write_text
 from rloss_caffe.data.progress import in_threads
-from rloss_caffe.data.reading import read_label
+from rloss_caffe.data.reading import read_image, read_label
 from rloss_caffe.datasets import voc
 
 HERE = Path(__file__).resolve().parent
@@ -83,8 +84,7 @@ def check_files(root, ids):
 
 def make_one(root, output, identity, scribbles):
     """Write a photograph, its mask and, if wanted, its scribbles; the share of scribbled pixels, the mask's labels."""
-    with Image.open(root / PHOTOS / f"{identity}.jpg") as file:
-        photo = file.convert("RGB")
+    photo = Image.fromarray(read_image(root / PHOTOS / f"{identity}.jpg")[:, :, ::-1])
     path = root / MASKS / f"{identity}.png"
     mask = Image.fromarray(read_label(path))
     if mask.size != photo.size:
@@ -119,7 +119,4 @@ def write_lists(folder, ids):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        sys.exit(f"make_data: {error}")
+    run(main)

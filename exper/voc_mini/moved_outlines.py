@@ -18,7 +18,7 @@ import argparse
 
 import numpy as np
 import tables
-from options import add_bandwidths, add_every
+from command_line import add_bandwidths, add_every, run
 from outline_scores import distance_to, sides_of
 
 from rloss_caffe import densecrf_loss
@@ -75,4 +75,4 @@ def curve(image, distance, xy_std, rgb_std):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

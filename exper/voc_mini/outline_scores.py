@@ -62,14 +62,19 @@ class OutlineScores:
         shares = [
             self.plain.mean_iou(),
             both.mean_iou(),
-            found / both.counts[1].sum(),
-            found / both.counts[:, 1].sum(),
-            np.trace(counts[1:, 1:]) / found,
-            near[1, 0] / max(1, near[1].sum()),
-            near[0, 1] / max(1, near[0].sum()),
+            share(found, both.counts[1].sum()),
+            share(found, both.counts[:, 1].sum()),
+            share(np.trace(counts[1:, 1:]), found),
+            share(near[1, 0], near[1].sum()),
+            share(near[0, 1], near[0].sum()),
             self.one_class.mean_iou(),
         ]
-        return [100 * share for share in shares]
+        return [100 * value for value in shares]
+
+
+def share(part, whole):
+    """NaN of nothing."""
+    return part / whole if whole else np.nan
 
 
 class ShiftedScores:

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+from command_line import run
 from pairs import read_pairs
 from PIL import Image
 
@@ -53,4 +54,4 @@ def scatter(scribbles, mask, random):
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -29,6 +29,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is loaded for the
 
 import pictures
 import report
+from command_line import run
 from schedule import run_all
 from tqdm import tqdm
 
@@ -330,10 +331,4 @@ def entries_of(path):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(130)
-    except (OSError, RuntimeError, ValueError) as error:
-        sys.exit(f"study: {error}")
+    run(main, interrupted="stopped; the same command goes on")

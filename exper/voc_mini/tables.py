@@ -1,6 +1,8 @@
 """Tables in Markdown, whole or row by row."""
 
-__all__ = ["head", "row", "table"]
+import math
+
+__all__ = ["cell", "head", "row", "table"]
 
 
 def head(names):
@@ -9,6 +11,11 @@ def head(names):
 
 def row(cells):
     return "| " + " | ".join(cells) + " |"
+
+
+def cell(value):
+    """A value with one decimal; a dash for NaN."""
+    return "-" if math.isnan(value) else f"{value:.1f}"
 
 
 def table(names, rows):

@@ -153,6 +153,13 @@ def test_what_is_missing_is_said_before_anything_is_made(voc):
     assert done.returncode == 1 and "train.txt" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+def test_a_damaged_photograph_is_named(voc):
+    path = voc / "VOC" / "JPEGImages" / "2007_000001.jpg"
+    path.write_bytes(path.read_bytes()[:-2000])
+    done = make_data("--data-root", voc / "VOC", "--ids", voc / "ids", "--output", voc / "out")
+    assert done.returncode == 1 and str(path) in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 def test_other_masks_are_named(voc):
     path = voc / "VOC" / "SegmentationClassAug" / "2007_000001.png"
     mask = read_label(path)

@@ -1,6 +1,20 @@
-"""Command-line options that several of the study's scripts have."""
+"""What the study's scripts share on the command line: options, and errors in one line."""
 
-__all__ = ["add_bandwidths", "add_every"]
+import sys
+from pathlib import Path
+
+__all__ = ["add_bandwidths", "add_every", "run"]
+
+
+def run(main, interrupted="interrupted"):
+    """Call a script's `main`; what goes wrong becomes one line and status 1, an interrupt that word and 130."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print(f"{Path(sys.argv[0]).stem}: {interrupted}", file=sys.stderr)
+        sys.exit(130)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
 
 
 def add_bandwidths(parser):
