@@ -44,7 +44,7 @@ class NetFile:
     is_as_written: bool
 
 
-def read_net_file(path, check_types=False):
+def read_net_file(path, check_types=False, must_be_new=False):
     """Read a net in either dialect.
 
     Parameters
@@ -52,6 +52,8 @@ def read_net_file(path, check_types=False):
     path : str
     check_types : bool
         Refuse layers that the installed Caffe does not know.
+    must_be_new : bool
+        Put a net in the old form, ``layers``, into the new one, even if Caffe could do that itself.
 
     Returns
     -------
@@ -68,7 +70,7 @@ def read_net_file(path, check_types=False):
     check_filled_in(text, path)
     prototxt = parse(text, "NetParameter", path)
     conversion = NetConversion(prototxt, prototxt.message, (0, len(text)), lambda _: None)
-    changed = conversion.convert()
+    changed = conversion.convert(must_be_new=must_be_new)
     unknown = conversion.unknown_types() if check_types else ()
     if unknown:
         raise DialectError(unknown[0])

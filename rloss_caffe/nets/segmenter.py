@@ -1,12 +1,12 @@
 """Segment single images with a test net, whatever data layer it has."""
 
 import os
-import tempfile
 
 import numpy as np
 
 from rloss_caffe.data.reading import read_image
-from rloss_caffe.nets import input_net as surgery
+from rloss_caffe.nets.fork_layers import kind_of
+from rloss_caffe.nets.input_net import InputNet, read_layers, runs_in
 
 __all__ = ["Segmenter"]
 
@@ -15,10 +15,8 @@ class Segmenter:
     """A net for label maps of images of any size.
 
     The net's own data layer is not used: its blob becomes an input, and layers that the scores do not depend on
-    (label, accuracy, losses) are left out. So the lists and folders named in the prototxt need not exist.
-
-    Images are treated as the data layer would: its mean, scale and colour; padded at the bottom and right up to the
-    crop. A larger image is not cropped but given a larger input, in steps of 32.
+    (label, accuracy, losses) are left out. So the lists and folders named in the prototxt need not exist. Images are
+    treated as in `rloss_caffe.nets.input_net.InputNet`.
 
     Parameters
     ----------
@@ -30,7 +28,7 @@ class Segmenter:
         The blob with class scores or probabilities, (1, K, H, W). Default: the first bottom of the net's SegAccuracy
         layer, else the only output that the net has.
     mean : sequence of float, optional
-        Subtracted from the channels. Default: the data layer's, else `surgery.MEAN`.
+        Subtracted from the channels. Default: the data layer's, else that of the experiments.
 
     Attributes
     ----------
@@ -44,37 +42,27 @@ class Segmenter:
     """
 
     def __init__(self, net, weights, score=None, mean=None):
-        import caffe
-
         net, weights = os.fspath(net), os.fspath(weights)
-        parameters = surgery.read_net(net, weights)
-        layers = [layer for layer in parameters.layer if surgery.runs_in(layer, "TEST")]
+        parameters = read_layers(net, weights)
+        layers = [layer for layer in parameters.layer if runs_in(layer, "TEST")]
         self.score, layers = _find_score(net, layers, score)
-        layers = surgery.ancestors(layers, self.score)
-        source, self.data = surgery.find_data(net, parameters, layers)
-        self._input = surgery.read_input(net, parameters, source, mean)
-        with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-            file.write(surgery.as_text(layers, source, self.data, self._input))
-            file.flush()
-            self._net = caffe.Net(file.name, caffe.TEST)
-        surgery.load_weights(net, weights, self._net)
+        self._net = InputNet(net, parameters, layers, [self.score], weights, mean)
+        self.data = self._net.data
 
     @property
     def n_classes(self):
         """How many scores a pixel has."""
-        return self._net.blobs[self.score].data.shape[1]
+        return self._net.shape(self.score)[1]
 
     def predict(self, image):
         """The label map of an image file: array (H, W), uint8.
 
         The class with the largest score, the last one among equals, as SegAccuracy counts it.
         """
-        image = read_image(os.fspath(image), self._input.is_color)
+        image = read_image(os.fspath(image), self._net.is_color)
         height, width = image.shape[:2]
-        size = surgery.padded_size((height, width), self._input)
-        surgery.feed(self._net.blobs[self.data], image, self._input, size)
-        self._net.forward()
-        scores = self._net.blobs[self.score].data[0]
+        size = self._net.padded_size((height, width))
+        (scores,) = self._net.forward(image, size, [self.score])
         if scores.ndim != 3 or not 2 <= len(scores) <= 255:
             raise ValueError(f"blob {self.score!r} must have shape (1, K, H, W), found {(1, *scores.shape)}")
         if scores.shape[1:] != size:
@@ -93,7 +81,7 @@ def _find_score(path, layers, name):
         if not any(name in layer.top for layer in layers):
             raise ValueError(f"{path} has no blob {name!r}")
         return name, layers
-    judges = [index for index, layer in enumerate(layers) if surgery.kind_of(layer) == "SegAccuracy"]
+    judges = [index for index, layer in enumerate(layers) if kind_of(layer) == "SegAccuracy"]
     if judges:
         return layers[judges[-1]].bottom[0], layers[: judges[-1]]
     used = {bottom for layer in layers for bottom in layer.bottom if bottom not in layer.top}

@@ -45,8 +45,10 @@ def test_both_dialects_give_the_same(folder, weights):
 
     stock, fork = (LossNet(folder / f"{name}.prototxt", weights) for name in ("net", "fork"))
     assert (fork.bi_xy_std, fork.bi_rgb_std, fork.loss_weight) == (9, 14, 1e-4)
-    for first, second in zip(stock.predict(folder / "im0.png"), fork.predict(folder / "im0.png")):
-        np.testing.assert_array_equal(first, second)
+    first, second = (net.predict(folder / "im0.png") for net in (stock, fork))
+    np.testing.assert_array_equal(first.image, second.image)
+    np.testing.assert_array_equal(first.probabilities, second.probabilities)
+    assert first.size == second.size
 
 
 def test_images_of_any_size_without_a_crop(folder, weights):
