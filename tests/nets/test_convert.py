@@ -18,7 +18,7 @@ from caffe.proto import caffe_pb2  # noqa: E402
 from google.protobuf import text_format  # noqa: E402
 
 import rloss_caffe  # noqa: E402
-from rloss_caffe.nets import DialectError, convert_file, convert_text, read_net  # noqa: E402
+from rloss_caffe.nets import COPY_PREFIX, DialectError, convert_file, convert_text, read_net  # noqa: E402
 
 # The blocks of the original's second phase, written anew on a small trunk.
 FORK_NET = """# layer { a comment with a brace and ${NOTHING}
@@ -280,6 +280,64 @@ def test_bad_text(text, message):
         convert_text(text)
 
 
+def test_what_the_fork_reads_is_declared_by_our_layers():
+    """A field of the fork's layers that our layer does not declare would become a param_str that it refuses."""
+    from rloss_caffe import layers as ours
+    from rloss_caffe.nets.schema import LAYERS, fork_messages
+
+    fork = fork_messages()["NetParameter"]().layer.add()
+    for kind, messages in LAYERS.items():
+        declared = {parameter.name: parameter for parameter in getattr(ours, kind).PARAMETERS}
+        for message in messages:
+            for field in getattr(fork, message).DESCRIPTOR.fields:
+                if field.name in ("mean_file", "force_color", "force_gray"):  # which the fork's layer does not read
+                    continue
+                parameter = declared[field.name]
+                assert (field.label == field.LABEL_REPEATED) == parameter.repeated
+                if field.enum_type:
+                    assert set(field.enum_type.values_by_name) == set(parameter.choices)
+                else:
+                    assert (parameter.kind == "float") == (field.cpp_type == field.CPPTYPE_FLOAT)
+
+
+def test_our_own_parameters_are_taken_in_the_forks_messages():
+    text = """layer { name: "d" type: "ImageSegData" top: "d" image_data_param { source: "l" num_labels: 21
+      seed: 4294967295 prefetch: 0 workers: 3 } transform_param { crop_size: 9 } }
+      layer { name: "i" type: "Interp" bottom: "d" top: "i" interp_param { zoom_factor: 2 mode: "nearest" } }
+      layer { name: "c" type: "DenseCRFLoss" bottom: "d" bottom: "i" top: "c"
+        densecrf_loss_param { bi_xy_std: 9 exact_gradient: true } }"""
+    found = layers(convert_text(text))
+    expected = {"source": "l", "num_labels": 21, "seed": 4294967295, "prefetch": 0, "workers": 3, "crop_size": 9}
+    assert parameters(found["d"]) == expected
+    assert parameters(found["i"]) == {"zoom_factor": 2, "mode": "nearest"}
+    assert parameters(found["c"]) == {"bi_xy_std": 9, "exact_gradient": True}
+    with pytest.raises(DialectError, match="image_data_param.num_labels is the fork's; stock Caffe's type has no"):
+        convert_text('layer { name: "d" type: "ImageData" image_data_param { num_labels: 2 } }')
+
+
+@pytest.mark.parametrize(
+    "text, hint",
+    [
+        ("bn_param { }", ""),
+        ("image_data_param { number: 21 }", ""),
+        ("interp_parm { }", "'interp_param'"),
+        ("convolutoin_param { }", "'convolution_param'"),
+        ("transform_param { crop_sise: 3 }", "'crop_size'"),
+    ],
+)
+def test_hints_are_given_where_they_help(text, hint):
+    with pytest.raises(DialectError) as raised:
+        convert_text(f"layer {{ {text} }}")
+    assert ("Did you mean" in str(raised.value)) == bool(hint) and hint in str(raised.value)
+
+
+def test_types_that_nobody_knows_are_told():
+    told = []
+    text = 'layer { name: "a" type: "ReLU" }\nlayer { name: "b" type: "WeightedSoftmaxWithLoss" }'
+    assert convert_text(text, "net.prototxt", told.append) == text
+    assert told == ["net.prototxt:2: layer 'b' has type 'WeightedSoftmaxWithLoss', which this Caffe does not know"]
+
+
 def test_what_has_no_effect_is_told():
     told = []
     text = 'layer { name: "x" type: "ImageSegData" image_data_param { source: "l" mirror: true } }'
@@ -447,6 +505,23 @@ def test_train_command_takes_the_fork(root):
 
 def test_read_net(root):
     assert len(read_net(root / "fork.prototxt").layer) == 9
+
+
+def test_two_runs_log_the_same_names(root):
+    """Readers of logs tell trainings apart by their nets; a copy in a random folder would make two of one."""
+    (root / "nets").mkdir()
+    (root / "fork.prototxt").rename(root / "nets" / "fork.prototxt")
+    (root / "solver.prototxt").write_text(SOLVER + 'train_net: "nets/fork.prototxt" snapshot_prefix: "s" ')
+    code = "import rloss_caffe; rloss_caffe.get_solver('solver.prototxt')"
+    lines = []
+    for _ in range(2):
+        log = dict(os.environ, GLOG_minloglevel="0")
+        done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, env=log)
+        assert done.returncode == 0, done.stderr[-2000:]
+        lines.append(re.findall(r'(?:train_net: "|train_net file: )(.*?)"?\n', done.stderr))
+    assert lines[0] == lines[1] and len(lines[0]) == 2
+    if os.path.isdir("/proc/self/fd"):
+        assert set(lines[0]) == {f"{COPY_PREFIX}nets/fork.prototxt"}
 
 
 # --- weights ---------------------------------------------------------------------------------------------------------

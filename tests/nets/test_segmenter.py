@@ -106,3 +106,19 @@ def test_layers_without_weights_are_named(root):
     net.write_text(INPUT + SCORE + SCORE.replace("score", "second").replace('"data"', '"score"'))
     with pytest.warns(UserWarning, match="input.caffemodel has no weights for the layers second"):
         Segmenter(net, weights)
+
+
+def test_types_that_caffe_does_not_know_and_the_old_form(root):
+    """Both would end the process, or give an empty net."""
+    net, weights = write_net(root, "input")
+    from rloss_caffe.nets.segmenter import Segmenter
+
+    expected = Segmenter(net, weights).predict(root / "images" / "im0.png")
+    odd = SCORE.replace("Convolution", "Nonsense").replace("score", "odd").replace('"data"', '"score"')
+    net.write_text(INPUT + SCORE + odd)
+    with pytest.raises(ValueError, match="layer 'odd' has type 'Nonsense', which this Caffe does not know"):
+        Segmenter(net, weights)
+    old = SCORE.replace("layer {", "layers {").replace('"Convolution"', "CONVOLUTION")
+    net.write_text('input: "data" input_dim: 1 input_dim: 3 input_dim: 48 input_dim: 48 ' + old)
+    found = Segmenter(net, weights)
+    assert found.score == "score" and found.predict(root / "images" / "im0.png").shape == expected.shape
