@@ -1,0 +1,148 @@
+#!/usr/bin/env python
+"""Write the pages that are made from declarations and docstrings; --check only says whether they are up to date.
+
+    README.md             the tables of layers and parameters, between their markers
+    prototxt/README.md    every layer: blobs, parameters, defaults, meaning
+    rloss_caffe/API.md    the public Python functions and classes
+
+Needs Caffe, as the layers are loaded.
+"""
+
+import argparse
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import rloss_caffe
+from rloss_caffe import layers
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; status 1 if a page is out of date")
+    check = parser.parse_args(arguments).check
+    outdated = [path for path, text in pages().items() if not path.is_file() or path.read_text("utf-8") != text]
+    for path in outdated:
+        if not check:
+            path.write_text(pages()[path], encoding="utf-8")
+        print(f"{'out of date' if check else 'wrote'}: {path.relative_to(ROOT)}")
+    return 1 if check and outdated else 0
+
+
+def pages():
+    """Path: text of every page."""
+    readme = ROOT / "README.md"
+    return {
+        readme: with_blocks(readme.read_text("utf-8"), {"layers": layer_summary()}),
+        ROOT / "prototxt" / "README.md": layer_page(),
+        ROOT / "rloss_caffe" / "API.md": api_page(),
+    }
+
+
+def with_blocks(text, blocks):
+    """The text with what stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->`` replaced."""
+    for name, block in blocks.items():
+        pattern = re.compile(rf"(<!-- {name}\b[^>]*-->\n).*?(<!-- end of {name} -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise SystemExit(f"README.md has no markers <!-- {name} --> and <!-- end of {name} -->")
+        text = pattern.sub(lambda match, block=block: match.group(1) + block + match.group(2), text)
+    return text
+
+
+def layer_classes():
+    return [getattr(layers, name) for name in layers.__all__]
+
+
+def layer_summary():
+    """A row a layer: blobs, and parameters with their defaults."""
+    rows = ["| layer | bottoms | tops | parameters (defaults) |", "|---|---|---|---|"]
+    for layer in layer_classes():
+        parameters = ", ".join(f"{each.name} ({default_text(each)})" for each in layer.PARAMETERS)
+        rows.append(f"| `{layer.__name__}` | {blobs(layer.BOTTOMS)} | {blobs(layer.TOPS)} | {parameters} |")
+    return "\n".join(rows) + "\n"
+
+
+def layer_page():
+    lines = [
+        "# The layers",
+        "",
+        "This page is made by `python tools/make_pages.py` from the layers themselves. A definition of each, ready to paste,",
+        "with the fork's dialect beside it, is in the file that its heading links to. Parameters are written into `param_str`",
+        "as YAML, JSON or a Python dict literal.",
+    ]
+    for layer in layer_classes():
+        file = layer.__module__.rsplit(".", 1)[-1]
+        lines += [
+            "",
+            f"## [{layer.__name__}]({file}.prototxt)",
+            "",
+            first_paragraph(layer),
+            "",
+            f"Bottoms: {blobs(layer.BOTTOMS)}. Tops: {blobs(layer.TOPS)}.",
+            "",
+            "| parameter | type | default | meaning |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| `{each.name}` | {each.expectation().replace('|', chr(92) + '|')} | {default_text(each)} | {each.doc} |"
+            for each in layer.PARAMETERS
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def blobs(names):
+    return ", ".join(f"[{name[:-1]}]" if name.endswith("?") else name for name in names) or "none"
+
+
+def default_text(parameter):
+    if parameter.required:
+        return "required"
+    value = parameter.default
+    if value in (None, "", []):
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def first_paragraph(layer):
+    return " ".join(inspect.getdoc(layer).split("\n\n")[0].split())
+
+
+def api_page():
+    lines = [
+        "# The Python functions",
+        "",
+        "This page is made by `python tools/make_pages.py` from the docstrings. All names are imported from `rloss_caffe`;",
+        "none but `Net` and `get_solver` needs Caffe.",
+    ]
+    for name in rloss_caffe.__all__:
+        value = getattr(rloss_caffe, name)
+        if callable(value):
+            lines += ["", f"## {name}", "", "```text", f"{name}{signature(value)}", "", inspect.getdoc(value), "```"]
+            for method, function in methods(value):
+                lines += ["", f"### {name}.{method}", "", "```text"]
+                lines += [f"{method}{signature(function)}", "", inspect.getdoc(function), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def methods(value):
+    """The documented public methods of a class."""
+    if not inspect.isclass(value):
+        return []
+    found = inspect.getmembers(value, inspect.isfunction)
+    return [(name, function) for name, function in found if not name.startswith("_") and inspect.getdoc(function)]
+
+
+def signature(function):
+    """Parameters and defaults, without annotations."""
+    found = inspect.signature(function)
+    plain = [each.replace(annotation=each.empty) for each in found.parameters.values() if each.name != "self"]
+    return str(found.replace(parameters=plain, return_annotation=found.empty))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
