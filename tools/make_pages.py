@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Write the pages that are made from declarations and docstrings; --check only says whether they are up to date.
 
-    README.md             the tables of layers and parameters, between their markers
+    README.md             the table of layers and parameters, between its markers
+    prototxt/*.prototxt   the lines from "# Parameters" to param_str
     prototxt/README.md    every layer: blobs, parameters, defaults, meaning
     rloss_caffe/API.md    the public Python functions and classes
 
@@ -16,18 +17,23 @@ from pathlib import Path
 
 import rloss_caffe
 from rloss_caffe import layers
+from rloss_caffe.numerics.parameters import as_comment, as_table
 
 ROOT = Path(__file__).resolve().parents[1]
+PARAMETERS = re.compile(
+    r'(layer: "(\w+)"\n(?:(?! *param_str:| *# Parameters\b).*\n)*?)( *)# Parameters\b.*\n(?: *#.*\n)*'
+)
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 if a page is out of date")
     check = parser.parse_args(arguments).check
-    outdated = [path for path, text in pages().items() if not path.is_file() or path.read_text("utf-8") != text]
+    made = pages()
+    outdated = [path for path, text in made.items() if not path.is_file() or path.read_text("utf-8") != text]
     for path in outdated:
         if not check:
-            path.write_text(pages()[path], encoding="utf-8")
+            path.write_text(made[path], encoding="utf-8")
         print(f"{'out of date' if check else 'wrote'}: {path.relative_to(ROOT)}")
     return 1 if check and outdated else 0
 
@@ -37,6 +43,7 @@ def pages():
     readme = ROOT / "README.md"
     return {
         readme: with_blocks(readme.read_text("utf-8"), {"layers": layer_summary()}),
+        **{path: with_comments(path.read_text("utf-8")) for path in sorted((ROOT / "prototxt").glob("*.prototxt"))},
         ROOT / "prototxt" / "README.md": layer_page(),
         ROOT / "rloss_caffe" / "API.md": api_page(),
     }
@@ -52,6 +59,16 @@ def with_blocks(text, blocks):
     return text
 
 
+def with_comments(text):
+    """A prototxt with its comments on parameters as they are declared."""
+
+    def comment(found):
+        parameters = getattr(layers, found[2]).PARAMETERS
+        return f"{found[1]}{found[3]}# Parameters\n{as_comment(parameters, found[3])}\n"
+
+    return PARAMETERS.sub(comment, text)
+
+
 def layer_classes():
     return [getattr(layers, name) for name in layers.__all__]
 
@@ -60,7 +77,7 @@ def layer_summary():
     """A row a layer: blobs, and parameters with their defaults."""
     rows = ["| layer | bottoms | tops | parameters (defaults) |", "|---|---|---|---|"]
     for layer in layer_classes():
-        parameters = ", ".join(f"{each.name} ({default_text(each)})" for each in layer.PARAMETERS)
+        parameters = ", ".join(f"{each.name} ({each.default_text()})" for each in layer.PARAMETERS)
         rows.append(f"| `{layer.__name__}` | {blobs(layer.BOTTOMS)} | {blobs(layer.TOPS)} | {parameters} |")
     return "\n".join(rows) + "\n"
 
@@ -69,9 +86,9 @@ def layer_page():
     lines = [
         "# The layers",
         "",
-        "This page is made by `python tools/make_pages.py` from the layers themselves. A definition of each, ready to paste,",
-        "with the fork's dialect beside it, is in the file that its heading links to. Parameters are written into `param_str`",
-        "as YAML, JSON or a Python dict literal.",
+        "This page is made by `python tools/make_pages.py` from the layers themselves.",
+        "The heading of each links to a definition of it, ready to paste, with the fork's dialect beside it.",
+        "Parameters are written into `param_str` as YAML, JSON or a Python dict literal.",
     ]
     for layer in layer_classes():
         file = layer.__module__.rsplit(".", 1)[-1]
@@ -83,29 +100,13 @@ def layer_page():
             "",
             f"Bottoms: {blobs(layer.BOTTOMS)}. Tops: {blobs(layer.TOPS)}.",
             "",
-            "| parameter | type | default | meaning |",
-            "|---|---|---|---|",
-        ]
-        lines += [
-            f"| `{each.name}` | {each.expectation().replace('|', chr(92) + '|')} | {default_text(each)} | {each.doc} |"
-            for each in layer.PARAMETERS
+            as_table(layer.PARAMETERS),
         ]
     return "\n".join(lines) + "\n"
 
 
 def blobs(names):
     return ", ".join(f"[{name[:-1]}]" if name.endswith("?") else name for name in names) or "none"
-
-
-def default_text(parameter):
-    if parameter.required:
-        return "required"
-    value = parameter.default
-    if value in (None, "", []):
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def first_paragraph(layer):
@@ -116,8 +117,8 @@ def api_page():
     lines = [
         "# The Python functions",
         "",
-        "This page is made by `python tools/make_pages.py` from the docstrings. All names are imported from `rloss_caffe`;",
-        "none but `Net` and `get_solver` needs Caffe.",
+        "This page is made by `python tools/make_pages.py` from the docstrings.",
+        "All names are imported from `rloss_caffe`. None but `Net` and `get_solver` needs Caffe.",
     ]
     for name in rloss_caffe.__all__:
         value = getattr(rloss_caffe, name)
