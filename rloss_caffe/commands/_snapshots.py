@@ -330,6 +330,7 @@ class Snapshots:
         weights, history = 4 * values * self._copies + _MANY, 4 * values * self._histories + _MANY
         sizes = [weights, history, history]  # the state is there twice for a moment
         paths = [f"{self.prefix_aside}_iter_room{number}" for number in range(len(sizes))]
+        free = shutil.disk_usage(self.folder).free
         try:
             for path, size in zip(paths, sizes):
                 with open(path, "wb") as file:
@@ -338,7 +339,6 @@ class Snapshots:
         except OSError as error:
             if error.errno not in _NO_ROOM:  # a file system that cannot tell
                 return
-            free = shutil.disk_usage(self.folder).free
             raise SnapshotError(
                 f"it needs {sum(sizes) / 1e6:.1f} MB, {error.strerror} ({free / 1e6:.1f} MB are free)"
             ) from None
