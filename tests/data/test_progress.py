@@ -1,10 +1,6 @@
-"""Progress bars: on a terminal, with the time left; elsewhere nothing."""
+"""Progress bars where there is no terminal; tests/commands has those on one."""
 
-import os
 import sys
-import time
-
-import pytest
 
 from rloss_caffe.data.progress import in_threads, progress_bar, progressing
 
@@ -23,20 +19,3 @@ def test_nothing_is_shown_without_tqdm(capfd, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     assert list(progressing(list("abc"), "counting")) == list("abc")
     assert capfd.readouterr() == ("", "")
-
-
-def test_a_terminal_shows_the_time_left_and_is_clean_again():
-    pytest.importorskip("tqdm", reason="it draws the bar")
-    pty = pytest.importorskip("pty", reason="no Unix")
-    ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as terminal:
-        with progress_bar(4, "counting", "step", file=terminal) as bar:
-            for number in range(3):
-                time.sleep(0.15)
-                bar.note({"loss": number})
-                bar.update()
-            assert bar.is_shown
-        shown = os.read(ours, 1 << 16).decode()
-    os.close(ours)
-    assert "counting:  75%" in shown and "3/4 [00:00<00:00" in shown and "loss=" in shown
-    assert not shown.rstrip("\r").rsplit("\r", 1)[-1].strip()
