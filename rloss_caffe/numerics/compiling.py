@@ -64,7 +64,8 @@ if event is not None:
 
         def on_start(self, event):
             function = getattr((event.data or {}).get("dispatcher"), "py_func", None)
-            of_ours = getattr(function, "__module__", "").startswith("rloss_caffe.")
+            # A function that Numba 0.56 writes itself has no module: None.
+            of_ours = (getattr(function, "__module__", None) or "").startswith("rloss_caffe.")
             if of_ours and not self._has_spoken and is_terminal():
                 self._has_spoken = True
                 sys.stderr.write("rloss_caffe: compiling the kernels, once\n")
