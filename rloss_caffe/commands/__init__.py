@@ -7,9 +7,11 @@ are what several share.
 """
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
+import warnings
 
 from rloss_caffe.commands import _signals
 from rloss_caffe.version import __version__
@@ -72,10 +74,11 @@ def _run(argv):
         return 2
     arguments = parser.parse_args(argv)
     try:
-        return arguments.run(arguments)
+        with _warnings_in_a_line(arguments.command):
+            return arguments.run(arguments)
     except BrokenPipeError:
         raise
-    except (ValueError, RuntimeError, OSError, ImportError) as error:
+    except (ValueError, RuntimeError, OSError, ImportError, MemoryError) as error:
         print(f"rloss-caffe {arguments.command}: {error}", file=sys.stderr)
         return 1
 
@@ -114,6 +117,20 @@ class _Parser(argparse.ArgumentParser):
 
     def format_help(self):
         return (f"example: {self.example}\n\n" if self.example else "") + super().format_help()
+
+
+@contextlib.contextmanager
+def _warnings_in_a_line(command):
+    """For people a warning is a line, without the file and the line of the program."""
+
+    def show(message, *_, **__):
+        print(f"rloss-caffe {command}: warning: {message}", file=sys.stderr)
+
+    before, warnings.showwarning = warnings.showwarning, show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _overview():

@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from rloss_caffe.data.files import printable
+
 __all__ = ["FOLDER", "output_path", "say_written"]
 
 FOLDER = Path("rloss_output")
@@ -29,4 +31,4 @@ def output_path(given, default):
 
 def say_written(path, what=""):
     """One line for people, on standard error."""
-    print(f"wrote {path}{what and f': {what}'}", file=sys.stderr)
+    print(f"wrote {printable(path)}{what and f': {what}'}", file=sys.stderr)

@@ -26,6 +26,7 @@ from rloss_caffe import get_num_threads
 from rloss_caffe.commands._outputs import FOLDER, output_path, say_written
 from rloss_caffe.commands._probabilities import DEFAULTS, ArraySource, LabelSource, NetSource
 from rloss_caffe.commands._words import find_classes, numbers, word_list
+from rloss_caffe.data.files import printable
 from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.progress import progressing
 from rloss_caffe.data.reading import import_cv2, read_image
@@ -216,7 +217,7 @@ class _Work:
 
     def report(self):
         for line in self._results:
-            print(line)
+            print(printable(line))
         for path in self._written:
             say_written(path)
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from rloss_caffe.commands._outputs import FOLDER, output_path, say_written
 from rloss_caffe.commands._words import class_names, find_classes, numbers, word_list
+from rloss_caffe.data.files import printable
 from rloss_caffe.data.lists import read_list
 from rloss_caffe.data.progress import in_threads, progress_bar
 from rloss_caffe.data.reading import read_image, read_label
@@ -119,6 +120,7 @@ def run(arguments):
     _check(arguments)
     check_matplotlib()  # what is missing is said before hours of work
     entries = read_list(arguments.list, arguments.root)
+    _check_ids(arguments.list, entries)
     with tempfile.TemporaryDirectory() as temporary:
         computed = arguments.save_predictions or Path(temporary)
         folders = {source.name: source.folder or computed / source.name for source in arguments.sources}
@@ -149,6 +151,19 @@ def _check(arguments):
             raise ValueError(f"--{name} must be >= {least}, found {value}")
     if arguments.save_predictions and not any(source.net for source in arguments.sources):
         raise ValueError("--save-predictions keeps what nets predict: there is no --model")
+
+
+def _check_ids(path, entries):
+    """Predictions are found by an image's ID, so each may be there once."""
+    lines = {}
+    for entry in entries:
+        name = Path(entry.image).stem
+        first = lines.setdefault(name, entry.line)
+        if first != entry.line:
+            raise ValueError(
+                f"{path}, lines {first} and {entry.line}: two images have the ID {printable(name)}, by which "
+                "predictions are found"
+            )
 
 
 def segment(source, entries, folder, arguments):
@@ -263,7 +278,8 @@ class Ranking:
         for name, items in [*((item.id, [item]) for item in self.shown), ("whole list", self.items)]:
             values = [self.iou(items, index) for index in range(len(self.names))]
             words = [f"{'-':>10}" if math.isnan(value) else f"{value:10.1f}" for value in values]
-            print(f"{name:{width}} " + " ".join(words) + (f"  {self.absent()}" if math.isnan(values[0]) else ""))
+            absent = f"  {self.absent()}" if math.isnan(values[0]) else ""
+            print(f"{printable(name):{width}} {' '.join(words)}{absent}")
 
 
 def draw(ranking, folders, arguments):

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from helpers.paths import ROOT
-from helpers.segmentations import HEIGHTS, WIDTHS, read, write, write_list, write_net
+from helpers.segmentations import HEIGHTS, INPUT, SCORE, WIDTHS, read, write, write_list, write_net
 
 from rloss_caffe.commands import main, show
 from rloss_caffe.data.lists import read_list
@@ -265,6 +265,34 @@ def test_messages_for_people(root, words, message, capsys):
         assert error.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("rloss-caffe show: ") and message in last
+
+
+def test_two_images_with_one_id(root, capsys):
+    pytest.importorskip("matplotlib")
+    write(root / "others" / "im0.png", read(root / "images" / "im0.png"))
+    with open(root / "list.txt", "a") as file:
+        file.write("others/im0.png masks/im0.png\n")
+    assert command("--prediction", "a=good") == 1
+    assert "list.txt, lines 1 and 5: two images have the ID im0" in capsys.readouterr().err
+
+
+def test_a_name_that_is_not_utf8(root, capsys):
+    pytest.importorskip("matplotlib")
+    name = os.fsdecode(b"caf\xe9")
+    for folder in ("images", "masks", "good"):
+        os.link(root / folder / "im0.png", root / folder / f"{name}.png")
+    (root / "list.txt").write_bytes(b"images/caf\xe9.png masks/caf\xe9.png\n")
+    assert command("--prediction", "a=good") == 0
+    assert "caf\\xe9" in capsys.readouterr().out
+
+
+def test_warnings_are_lines(root, capsys):
+    pytest.importorskip("matplotlib")
+    net, weights = write_net(root, "input")
+    net.write_text(INPUT + SCORE + SCORE.replace("score", "second").replace('"data"', '"score"'))
+    assert command("--model", f"a={net},{weights}", "--names", "voc") == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "no weights for" in line]
+    assert len(warnings) == 1 and warnings[0].startswith("rloss-caffe show: warning: ")
 
 
 def test_sizes_that_differ(root, capsys):
