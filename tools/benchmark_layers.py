@@ -4,7 +4,7 @@
 Usage: python tools/benchmark_layers.py [--runs 15]
 
 The images are scikit-image's photographs as JPEGs of VOC's usual size, 500 x 375, with palette PNGs for labels. Every
-figure is a median after a warm-up.
+time is a median after a warm-up.
 """
 
 import argparse
@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from rloss_caffe.datasets import voc
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is loaded: its log would bury the tables
 
@@ -58,7 +60,7 @@ def make_images(folder, count=40):
         photo = Image.fromarray(getattr(data, PHOTOS[index % len(PHOTOS)])()).resize((500, 375))
         photo.save(folder / f"{index}.jpg", quality=90)
         label = Image.fromarray((np.asarray(photo)[:, :, 0] // 13).astype(np.uint8))
-        label.putpalette([7 * value % 256 for value in range(768)])
+        label.putpalette(voc.palette())
         label.save(folder / f"{index}.png")
         lines.append(f"{index}.jpg {index}.png\n")
     (folder / "list.txt").write_text("".join(lines))
@@ -125,12 +127,12 @@ def interp_table(folder, runs):
     print("|---|---|---|---|---|")
     for threads in (1, 2):
         set_num_threads(threads)
-        figures = []
+        times = []
         for way in (net._forward, net._backward):
             for name in ("interp", "deconvolution"):
                 index = names.index(name)
-                figures.append(1e3 * median_seconds(lambda way=way, index=index: way(index, index), runs))
-        print(f"| {threads} | " + " | ".join(f"{figure:.1f}" for figure in figures) + " |")
+                times.append(1e3 * median_seconds(lambda way=way, index=index: way(index, index), runs))
+        print(f"| {threads} | " + " | ".join(f"{value:.1f}" for value in times) + " |")
 
 
 def main():
