@@ -55,7 +55,7 @@ def bilateralfilter(
         raise ValueError(f"values must hold K * H * W values for H = {height}, W = {width}, found {values.size}")
     channels = values.size // (height * width)
     image, values = _planes("image", image, (3, height, width)), values.reshape(channels, height, width)
-    bandwidths = bandwidth("sigma_xy", sigma_xy), bandwidth("sigma_rgb", sigma_rgb)
+    bandwidths: tuple[Any, Any] = bandwidth("sigma_xy", sigma_xy), bandwidth("sigma_rgb", sigma_rgb)
     out = _output("out", out, values, {"image": image, "values": values})
     try:
         bilateral_filter(image, values, *bandwidths, out=out)
@@ -93,7 +93,7 @@ def bilateralfilter_batch(
     batch, channels, height, width = _sizes(N=N, K=K, H=H, W=W)
     images = _planes("images", images, (batch, 3, height, width))
     values = _planes("values", values, (batch, channels, height, width))
-    bandwidths = bandwidth("sigma_xy", sigma_xy), bandwidth("sigma_rgb", sigma_rgb)
+    bandwidths: tuple[Any, Any] = bandwidth("sigma_xy", sigma_xy), bandwidth("sigma_rgb", sigma_rgb)
     outs = _output("outs", outs, values, {"images": images, "values": values})
     try:
         bilateral_filter_batch(images, values, *bandwidths, out=outs)

@@ -42,9 +42,9 @@ class Source:
     """Where predictions come from: a folder of label PNGs, or a net and its weights."""
 
     name: str
-    folder: Path = None
-    net: str = None
-    weights: str = None
+    folder: "Path | None" = None
+    net: "str | None" = None
+    weights: "str | None" = None
 
 
 @dataclass

@@ -59,17 +59,18 @@ def mean_field(
     scores = real_array("scores", scores, ("classes", "height", "width"), finite=True)
     size = scores.shape[1:]
     max_iter = whole_number("max_iter", max_iter, 0)
-    positional = _kernels("positional", positional, ("w", "pos_xy_std"))
-    bilateral = _kernels("bilateral", bilateral, ("w", "bi_xy_std", "bi_rgb_std"))
+    near = _kernels("positional", positional, ("w", "pos_xy_std"))
+    alike = _kernels("bilateral", bilateral, ("w", "bi_xy_std", "bi_rgb_std"))
     num_threads = resolve_num_threads(num_threads)
     if image is not None:
         image = image_array(image)
-    if bilateral and (image is None or image.shape[1:] != size):
+    if alike and (image is None or image.shape[1:] != size):
         found = "none" if image is None else image.shape
         raise ValueError(f"bilateral kernels need an image of the scores' size {size}, found {found}")
 
-    features = [(weight, positional_features(*size, *stds)) for weight, *stds in positional]
-    features += [(weight, bilateral_features(image, *stds)) for weight, *stds in bilateral]
+    features = [(weight, positional_features(*size, *stds)) for weight, *stds in near]
+    if image is not None:
+        features += [(weight, bilateral_features(image, *stds)) for weight, *stds in alike]
     kernels = [_normalised(weight, PermutohedralLattice(points, num_threads)) for weight, points in features]
 
     probabilities = _softmax(scores.copy())
@@ -85,7 +86,7 @@ def mean_field(
     return probabilities
 
 
-def _kernels(name: str, kernels: Any, fields: Sequence[str]) -> list[list[np.float32]]:
+def _kernels(name: str, kernels: Any, fields: Sequence[str]) -> list[list[Any]]:
     """Kernels as lists of float32: the weight, then the bandwidths."""
     form = f"{name} must be a sequence of ({', '.join(fields)})"
     if isinstance(kernels, np.ndarray):

@@ -7,7 +7,10 @@ A loss layer names its function and the function's parameters:
         LOSS = staticmethod(some_loss.some_loss)
 """
 
+from __future__ import annotations
+
 import re
+from typing import Any, Callable, Sequence
 
 from rloss_caffe.layers.base import Layer
 from rloss_caffe.losses import Workspace
@@ -22,9 +25,9 @@ class SegmentationLoss(Layer):
     segmentation, the parameters by name, and ``work``, memory that the layer keeps.
     """
 
-    BOTTOMS = ("segmentation",)
-    TOPS = ("loss",)
-    LOSS = None
+    BOTTOMS: Sequence[str] = ("segmentation",)
+    TOPS: Sequence[str] = ("loss",)
+    LOSS: Callable[..., Any] | None = None
 
     def setup(self, bottom, top):
         super().setup(bottom, top)

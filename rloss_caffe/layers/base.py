@@ -1,6 +1,9 @@
 """What every Python layer of the package shares: its parameters and the checks of its blobs."""
 
+from __future__ import annotations
+
 import math
+from typing import Sequence
 
 try:
     import caffe
@@ -12,7 +15,7 @@ except ImportError as error:
 
 from rloss_caffe.layers.param_str import read_parameters
 from rloss_caffe.numerics.arrays import INT_MAX
-from rloss_caffe.numerics.parameters import fill
+from rloss_caffe.numerics.parameters import Parameter, fill
 
 __all__ = ["TEST", "TRAIN", "Layer"]
 
@@ -29,9 +32,9 @@ class Layer(caffe.Layer):
     have any, or weights no longer load.
     """
 
-    PARAMETERS = ()
-    BOTTOMS = ()
-    TOPS = ()
+    PARAMETERS: Sequence[Parameter] = ()
+    BOTTOMS: Sequence[str] = ()
+    TOPS: Sequence[str] = ()
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)

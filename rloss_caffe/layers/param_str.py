@@ -8,11 +8,14 @@ The text may be anything: its length and depth are bounded before a parser sees 
 of stack, memory or time, and messages quote only its beginning.
 """
 
+from __future__ import annotations
+
 import ast
 import difflib
 import json
 import re
 import reprlib
+from typing import Any
 
 import yaml
 
@@ -175,8 +178,8 @@ def _parse_yaml(text):
 class _Loader(yaml.SafeLoader):
     """Text, numbers, bools, null, lists and mappings; nothing deep, no repeated names."""
 
-    yaml_implicit_resolvers = {}
-    yaml_constructors = {}
+    yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_constructors: dict[str, Any] = {}
     depth = 0
 
     def compose_node(self, parent, index):

@@ -38,10 +38,10 @@ def load_net(path: str | os.PathLike[str], *arguments: Any, **keywords: Any) -> 
     path = os.fspath(path)
     given = [value for value in (*arguments, keywords.pop("weights", None)) if isinstance(value, (str, os.PathLike))]
     _check_files(given)
-    arguments = [value for value in arguments if not isinstance(value, (str, os.PathLike))]
+    others = [value for value in arguments if not isinstance(value, (str, os.PathLike))]
     net = read_net_file(path, check_types=True)
     with FolderForCaffe() as folder:
-        result = caffe.Net(folder.net_path(net), *arguments, **keywords)
+        result = caffe.Net(folder.net_path(net), *others, **keywords)
     for weights in given:
         load_weights(result, os.fspath(weights))
     return result

@@ -10,7 +10,7 @@ from typing import Any
 try:
     import fcntl
 except ImportError:  # no Unix
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 from rloss_caffe.data.files import write_text
 from rloss_caffe.nets.net_conversion import NetConversion

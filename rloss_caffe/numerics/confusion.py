@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Iterable
+from typing import TYPE_CHECKING, Any, Iterable
 
 import numpy as np
 
@@ -153,7 +153,7 @@ class ConfusionMatrix:
         return float(np.where(np.isnan(iou), 1.0, iou).mean())
 
 
-def _whole_labels(ignore_label: int | Iterable[int]) -> NDArray[np.int64]:
+def _whole_labels(ignore_label: Any) -> NDArray[np.int64]:
     """The labels that are not counted, as an array."""
     try:
         labels = [ignore_label] if np.ndim(ignore_label) == 0 else list(ignore_label)

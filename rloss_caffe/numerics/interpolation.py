@@ -101,7 +101,7 @@ def _size(name: str, size: Any) -> tuple[int, int]:
     return whole_number(f"{name}[0]", rows, 1), whole_number(f"{name}[1]", columns, 1)
 
 
-def _cropped(name: str, size: tuple[int, int], pad_beg: int, pad_end: int) -> tuple[int, int]:
+def _cropped(name: str, size: tuple[int, ...], pad_beg: int, pad_end: int) -> tuple[int, int]:
     """Rows and columns that cropping leaves."""
     pad_beg, pad_end = whole_number("pad_beg", pad_beg), whole_number("pad_end", pad_end)
     if pad_beg > 0 or pad_end > 0:
