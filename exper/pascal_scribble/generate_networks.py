@@ -134,7 +134,7 @@ def data(net, batch_size, data_dim=False, scale_factors=None):
     parameters["batch_size"] = batch_size if net.train else 1
     if net.train:
         parameters["shuffle"] = True
-    parameters.update(label_type="PIXEL", mirror=net.train, crop_size=crop_size, mean_value=MEAN_BGR)
+    parameters.update(label_type="PIXEL", mirror=net.train, crop_size=crop_size, mean_value=list(MEAN_BGR))
     if net.train and scale_factors:
         parameters["scale_factors"] = scale_factors
     tops = ["data", "label"] + (["data_dim"] if data_dim or not net.train else [])

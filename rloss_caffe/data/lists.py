@@ -57,10 +57,9 @@ def read_list(source, root_folder="", label_type="PIXEL"):
     entries = []
     for number, line in _lines(source):
         place = f"{printable(source)}, line {number}"
-        entry = _read_line(place, number, line, root_folder, label_type)
-        for path in (entry.image, entry.label):
-            if isinstance(path, str):
-                _check_file(place, path, line)
+        entry, is_there = _read_line(place, number, line, root_folder, label_type)
+        if not is_there:
+            raise ValueError(f"{place}: {_what_is_missing(entry, line)}")
         entries.append(entry)
     return entries
 
@@ -78,7 +77,7 @@ def read_names(source, root_folder=""):
     folder = os.fspath(root_folder)
     entries = []
     for number, line in _lines(source):
-        entry = _read_line(f"{printable(source)}, line {number}", number, line, folder, "PIXEL")
+        entry, _ = _read_line(f"{printable(source)}, line {number}", number, line, folder, "PIXEL")
         # What _join put before the names goes again.
         names = (path[len(folder) :].lstrip("/") for path in (entry.image, entry.label))
         entries.append(Entry(number, *names))
@@ -101,7 +100,7 @@ def _lines(source):
 
 
 def _read_line(place, number, line, root_folder, label_type):
-    """The entry of a line, with paths below the root folder; whether they exist decides between several readings."""
+    """The entry of a line, with paths below the root folder, and whether they exist: that decides between readings."""
     first = None
     for image, label in _readings(line, with_label=label_type != "NONE"):
         if label_type == "PIXEL":
@@ -111,11 +110,11 @@ def _read_line(place, number, line, root_folder, label_type):
                 continue
             label = min(max(int(label), 0), 255)
         entry = Entry(number, _join(root_folder, image), label)
-        if all(os.path.isfile(path) for path in (entry.image, entry.label) if isinstance(path, str)):
-            return entry
+        if all(map(os.path.isfile, _paths(entry))):
+            return entry, True
         first = first or entry
     if first:
-        return first
+        return first, False
     if not _GAP.search(line):
         raise ValueError(
             f"{place}: expected an image and a label, found {quoted(line)} alone; label_type is {label_type}"
@@ -147,11 +146,14 @@ def _join(root_folder, path):
     return f"{root_folder}{separator}{path}"
 
 
-def _check_file(place, path, line):
-    if os.path.isfile(path):
-        return
+def _paths(entry):
+    return [path for path in (entry.image, entry.label) if isinstance(path, str)]
+
+
+def _what_is_missing(entry, line):
+    path = next(path for path in _paths(entry) if not os.path.isfile(path))
     problem = "not a file" if os.path.exists(path) else "no such file"
     hint = ""
     if len(_GAP.findall(line)) > 1:
         hint = f"; the line {quoted(line)} has several blanks, and at none of them it parts into files that exist"
-    raise ValueError(f"{place}: {problem}: {shortened(path)}{hint}")
+    return f"{problem}: {shortened(path)}{hint}"
