@@ -194,7 +194,7 @@ def test_without_crop_larger_batches_need_one_size(root):
         ("source: '', label_type: PIXEL", "cannot read the list ''"),
         ("source: /nowhere/list.txt", "cannot read the list '/nowhere/list.txt'"),
         ("scale_factors: [1, 0]", "scale_factors must be list of float > 0"),
-        ("prefetch: -1", "prefetch must be int >= 0"),
+        ("prefetch: -1", "prefetch must be int from 0 to 1000"),
         (
             "batch_size: 1000000, crop_size: 8, prefetch: 1000",
             "batch_size x crop is 1000000 x 3 x 8 x 8 .*, with prefetch",
