@@ -60,8 +60,7 @@ setup(
         + IMAGES,
         "images": IMAGES,
         "pictures": PICTURES,
-        "dev": ["pytest>=7", "hypothesis>=6", "scipy", "ruff==0.12.5", "mypy>=1.11", "types-PyYAML", "build"]
-        + PICTURES,
+        "dev": ["pytest>=7", "hypothesis>=6", "scipy", "ruff==0.12.5", "mypy>=1.11", "build"] + PICTURES,
     },
     entry_points={"console_scripts": ["rloss-caffe = rloss_caffe.commands:main"]},
     classifiers=[

@@ -14,7 +14,7 @@ tests=${RLOSS_KERNEL_TESTS:-tests/filtering tests/numerics tests/losses}
 failed=0
 
 for pair in "$@"; do
-    version=${pair##*:} environment=.venv-numba/$pair
+    version=${pair##*:} environment=.venv-numba/${pair%%:*}-${pair##*:}
     python=$(find_python "${pair%%:*}") || { echo "== $pair: there is no Python ${pair%%:*}, left out"; continue; }
     requirement="numba==$version"
     [ "$version" != newest ] || requirement="numba"
