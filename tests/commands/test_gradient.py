@@ -16,8 +16,8 @@ from rloss_caffe.commands._probabilities import soften
 from rloss_caffe.datasets import examples
 from rloss_caffe.losses.gradients import densecrf_gradients
 
-for module in ("matplotlib", "cv2"):
-    pytest.importorskip(module, reason="the pictures need it")
+pytest.importorskip("matplotlib", minversion="3.7")
+pytest.importorskip("cv2", reason="images are read with OpenCV")
 SCRIPT = ROOT / "exper" / "visualize_densecrf_gradient.py"
 
 

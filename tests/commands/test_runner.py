@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 from helpers.paths import ROOT
+from helpers.processes import open_terminal
 
 caffe = pytest.importorskip("caffe", reason="the commands run pycaffe")
 
@@ -549,12 +550,11 @@ def test_test_errors(folder):
 
 def on_terminal(folder, *arguments, stdout=None):
     """What a terminal of 100 columns gets from standard error (and output), and the exit status."""
-    pty = pytest.importorskip("pty", reason="no Unix")
+    ours, theirs = open_terminal()
     import fcntl
     import struct
     import termios
 
-    ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
     process = subprocess.Popen(
         command(*arguments), cwd=folder, env=environment(folder), stdout=stdout or theirs, stderr=theirs

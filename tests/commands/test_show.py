@@ -268,6 +268,7 @@ def test_messages_for_people(root, words, message, capsys):
 
 
 def test_two_images_with_one_id(root, capsys):
+    pytest.importorskip("matplotlib", minversion="3.7")
     pytest.importorskip("matplotlib")
     write(root / "others" / "im0.png", read(root / "images" / "im0.png"))
     with open(root / "list.txt", "a") as file:
@@ -277,6 +278,7 @@ def test_two_images_with_one_id(root, capsys):
 
 
 def test_a_name_that_is_not_utf8(root, capsys):
+    pytest.importorskip("matplotlib", minversion="3.7")
     pytest.importorskip("matplotlib")
     name = os.fsdecode(b"caf\xe9")
     for folder in ("images", "masks", "good"):
@@ -287,6 +289,7 @@ def test_a_name_that_is_not_utf8(root, capsys):
 
 
 def test_warnings_are_lines(root, capsys):
+    pytest.importorskip("matplotlib", minversion="3.7")
     pytest.importorskip("matplotlib")
     net, weights = write_net(root, "input")
     net.write_text(INPUT + SCORE + SCORE.replace("score", "second").replace('"data"', '"score"'))

@@ -293,6 +293,7 @@ def test_check_and_pictures(tree):
 
 
 def test_check_reports(tree):
+    pytest.importorskip("matplotlib", minversion="3.7")
     _, lists = make(tree)
     break_value(tree, TRAIN[2])
     result = run("check", lists / "train.txt", "--data-root", tree, "--count", 0, "--output", tree / "a")
@@ -349,6 +350,7 @@ def test_the_scripts_are_the_subcommands(script, example):
 
 def test_names_in_other_encodings(tree):
     """Latin-1 and GBK in a list, in both commands; what is printed can be printed."""
+    pytest.importorskip("matplotlib", minversion="3.7")
     names = ["B\xe4ume".encode("latin-1"), "\u56fe".encode("gbk")]
     for name in names:
         for folder, kind in (("JPEGImages", "jpg"), ("SegmentationClassAug", "png")):

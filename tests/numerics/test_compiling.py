@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.processes import open_terminal
 
 PROGRAM = """
 import sys
@@ -49,8 +50,7 @@ LINE = "rloss_caffe: compiling the kernels, once"
 
 def on_a_terminal(command, folder):
     """What a command writes to a terminal."""
-    pty = pytest.importorskip("pty")
-    ours, theirs = pty.openpty()
+    ours, theirs = open_terminal()
     environment = dict(os.environ, NUMBA_CACHE_DIR=str(folder), GLOG_minloglevel="1")
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
