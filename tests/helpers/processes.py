@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 
 def is_alive(pid):
     try:
