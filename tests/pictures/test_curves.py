@@ -80,6 +80,7 @@ def test_nan_is_marked_not_hidden(tmp_path):
 
 
 def test_smoothing():
+    pytest.importorskip("numpy", minversion="1.20", reason="as matplotlib 3.7 does")
     random = np.random.RandomState(0)
     values, places = random.rand(50), np.arange(50.0)
 

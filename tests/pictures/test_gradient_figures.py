@@ -11,8 +11,8 @@ from rloss_caffe.datasets import voc
 from rloss_caffe.losses.gradients import densecrf_gradients
 from rloss_caffe.pictures import gradient_figures as figures
 
-for module in ("matplotlib", "cv2"):
-    pytest.importorskip(module, reason="the figures need it")
+pytest.importorskip("matplotlib", minversion="3.7")
+pytest.importorskip("cv2", reason="images are read with OpenCV")
 
 
 def result_of(height=120, width=160, name="example", label=None):
