@@ -236,7 +236,7 @@ def _look_into_hdf5(path, net):
                     shapes = [tuple(layer[str(index)].shape) for index in blobs if str(index) in layer]
                     if shapes != _unshared(net, name, layer):
                         _check_layer(net, name, shapes, path)
-                    if shapes:  # Caffe writes an entry for layers without weights, too
+                    if name in net.params:  # Caffe writes an entry for layers without weights, too
                         found.add(name)
     except (OSError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} holds no weights of Caffe: {error}") from None
