@@ -177,6 +177,7 @@ def test_interrupt_stops_with_a_snapshot_to_go_on_from(folder):
 
 INTERRUPTED = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run in the background, where it is ignored
 class Finder:
     def find_spec(name, *_):
         if name == "caffe._caffe":
