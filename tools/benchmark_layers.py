@@ -60,7 +60,7 @@ def make_images(folder, count=40):
         photo = Image.fromarray(getattr(data, PHOTOS[index % len(PHOTOS)])()).resize((500, 375))
         photo.save(folder / f"{index}.jpg", quality=90)
         label = Image.fromarray((np.asarray(photo)[:, :, 0] // 13).astype(np.uint8))
-        label.putpalette(voc.palette())
+        label.putpalette(voc.palette().tobytes())
         label.save(folder / f"{index}.png")
         lines.append(f"{index}.jpg {index}.png\n")
     (folder / "list.txt").write_text("".join(lines))

@@ -104,7 +104,7 @@ def make_one(root, output, identity, scribbles):
 
 def save_label(label, path):
     picture = Image.fromarray(label)
-    picture.putpalette(voc.palette())
+    picture.putpalette(voc.palette().tobytes())  # newer versions of Pillow take no array
     with replacing(path) as temporary:
         picture.save(temporary, "PNG")
 
