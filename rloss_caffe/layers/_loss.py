@@ -17,12 +17,15 @@ from rloss_caffe.losses import Workspace
 
 __all__ = ["ImageSegmentationLoss", "SegmentationLoss"]
 
+_KEYWORDS = {"label?": "labels", "roi?": "roi"}  # what the functions call the bottoms behind the segmentation
+
 
 class SegmentationLoss(Layer):
     """A loss over a segmentation: one number as top, its gradient to the bottom ``segmentation``.
 
     A subclass sets ``LOSS`` to a function of `rloss_caffe.losses`. It is called with the bottoms up to the
-    segmentation, the parameters by name, and ``work``, memory that the layer keeps.
+    segmentation, those behind it by name where the net gives them (``labels``, ``roi``), the parameters by name, and
+    ``work``, memory that the layer keeps.
     """
 
     BOTTOMS: Sequence[str] = ("segmentation",)
@@ -45,15 +48,25 @@ class SegmentationLoss(Layer):
 
     def check_shapes(self, shapes):
         """Raise an error if the bottoms' shapes do not fit the layer, or one another."""
-        for index, shape in enumerate(shapes):
+        target = self.BOTTOMS.index("segmentation")
+        for index, shape in enumerate(shapes[: target + 1]):
             if len(shape) != 4 or 0 in shape:
                 raise self.error(f"{self.blob_name(index)} must have shape (N, C, H, W), found {shape}")
+        batch, _, height, width = shapes[target]
+        for index, shape in enumerate(shapes[target + 1 :], target + 1):
+            if shape != (batch, 1, height, width):
+                raise self.error(
+                    f"{self.blob_name(index)} must have shape {(batch, 1, height, width)}, one number a pixel of "
+                    f"{self.blob_name(target)}, found {shape}"
+                )
 
     def forward(self, bottom, top):
         self._result = None  # should the call fail, there is nothing to backpropagate
-        arrays = [bottom[index].data for index in range(self.BOTTOMS.index("segmentation") + 1)]
+        target = self.BOTTOMS.index("segmentation")
+        arrays = [bottom[index].data for index in range(target + 1)]
+        maps = {_KEYWORDS[self.BOTTOMS[index]]: bottom[index].data[:, 0] for index in range(target + 1, len(bottom))}
         try:
-            self._result = self.LOSS(*arrays, **self._options, work=self._workspace)
+            self._result = self.LOSS(*arrays, **maps, **self._options, work=self._workspace)
         except ValueError as error:
             raise self.error(self._with_blob_names(str(error))) from error
         top[0].data[...] = self._result.value
@@ -61,7 +74,7 @@ class SegmentationLoss(Layer):
     def _with_blob_names(self, text):
         """What a function calls "segmentations", in the layer's words: "bottom 1 (segmentation)"."""
         for index, name in enumerate(self.BOTTOMS):
-            text = re.sub(rf"\b{name.rstrip('?')}s must\b", f"{self.blob_name(index)} must", text)
+            text = re.sub(rf"\b{_KEYWORDS.get(name, name + 's')} must\b", f"{self.blob_name(index)} must", text)
         return text
 
     def backward(self, top, propagate_down, bottom):
@@ -88,9 +101,12 @@ class SegmentationLoss(Layer):
 
 
 class ImageSegmentationLoss(SegmentationLoss):
-    """A loss over an image and its segmentation, which must agree in batch, height and width."""
+    """A loss over an image and its segmentation, which must agree in batch, height and width.
 
-    BOTTOMS = ("image", "segmentation")
+    Two more bottoms are optional, each (N, 1, H, W): labels, and a region of interest, 0 outside.
+    """
+
+    BOTTOMS = ("image", "segmentation", "label?", "roi?")
 
     def check_shapes(self, shapes):
         super().check_shapes(shapes)

@@ -49,7 +49,8 @@ class Layer(caffe.Layer):
         required = [name for name in names if not name.endswith("?")]
         if not len(required) <= found <= len(names):
             expected = ", ".join(name[:-1] + " (optional)" if name.endswith("?") else name for name in names)
-            raise self.error(f"expected {len(names)} {side} blobs ({expected or 'none'}), found {found}")
+            number = str(len(names)) if len(required) == len(names) else f"{len(required)} to {len(names)}"
+            raise self.error(f"expected {number} {side} blobs ({expected or 'none'}), found {found}")
 
     def error(self, problem):
         """A ValueError that names the layer's type."""

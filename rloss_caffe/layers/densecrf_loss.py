@@ -32,5 +32,6 @@ class DenseCRFLoss(ImageSegmentationLoss):
         }
     """
 
+    BOTTOMS = ("image", "segmentation")  # labels and a region of interest come with the function's options
     PARAMETERS = densecrf.PARAMETERS
     LOSS = staticmethod(densecrf.densecrf_loss)

@@ -86,8 +86,9 @@ class LossNet:
         names = _losses()[self.kind].BOTTOMS
         required = [name for name in names if not name.endswith("?")]
         if not len(required) <= len(layer.bottom) <= len(names):
+            number = str(len(names)) if len(required) == len(names) else f"{len(required)} to {len(names)}"
             raise ValueError(
-                f"{path}: the {self.kind} layer {layer.name!r} needs {len(required)} bottoms, found {len(layer.bottom)}"
+                f"{path}: the {self.kind} layer {layer.name!r} needs {number} bottoms, found {len(layer.bottom)}"
             )
         self.image, self.probability = (layer.bottom[names.index(name)] for name in ("image", "segmentation"))
         self.loss_weight = float(f"{layer.loss_weight[0]:.7g}") if layer.loss_weight else 0.0  # it is in float32
