@@ -54,7 +54,7 @@ def test_tops(root, count):
 
 
 def test_four_tops(root):
-    with pytest.raises(ValueError, match="expected 3 top blobs"):
+    with pytest.raises(ValueError, match="expected 1 to 3 top blobs"):
         make_net(root, "crop_size: 8", ("data", "label", "data_dim", "more"))
 
 
