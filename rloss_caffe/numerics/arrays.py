@@ -24,6 +24,7 @@ __all__ = [
     "image_array",
     "output_array",
     "real_array",
+    "shown",
     "whole_number",
 ]
 
@@ -62,9 +63,9 @@ def real_array(
     try:
         array = np.asarray(value)
     except Exception as error:  # whatever an object's own conversion raises
-        raise ValueError(f"{name} must be an array of real numbers, found {_shown(value)}: {error}") from error
+        raise ValueError(f"{name} must be an array of real numbers, found {shown(value)}: {error}") from error
     if array.dtype.kind not in "fiub":
-        found = f"dtype {array.dtype}" if isinstance(value, np.ndarray) else f"{_shown(value)} (dtype {array.dtype})"
+        found = f"dtype {array.dtype}" if isinstance(value, np.ndarray) else f"{shown(value)} (dtype {array.dtype})"
         raise ValueError(f"{name} must hold real numbers, found {found}")
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ValueError(f"{name} must have a value everywhere, found a masked array: fill it first")
@@ -177,7 +178,7 @@ def allocate(name: str, shape: Sequence[int]) -> NDArray[np.float32]:
     try:
         return np.empty(tuple(shape), np.float32)
     except (MemoryError, ValueError, OverflowError) as error:
-        text = _shown(tuple(shape))
+        text = shown(tuple(shape))
         raise ValueError(f"the size is too large: {name} of shape {text} is more than fits into memory") from error
 
 
@@ -197,7 +198,7 @@ def whole_number(name: str, value: Any, minimum: int = -INT_MAX, maximum: int = 
         bounds = "" if minimum == -INT_MAX else f" >= {minimum}"
         if maximum != INT_MAX or (number is not None and number > maximum):
             bounds = f" from {minimum} to {maximum}"
-        raise ValueError(f"{name} must be a whole number{bounds}, found {_shown(value)}")
+        raise ValueError(f"{name} must be a whole number{bounds}, found {shown(value)}")
     return number
 
 
@@ -214,7 +215,7 @@ def flag(name: str, value: Any) -> bool:
             if operator.index(value) not in (0, 1):
                 raise TypeError
         except TypeError:
-            raise ValueError(f"{name} must be True or False, found {_shown(value)}") from None
+            raise ValueError(f"{name} must be True or False, found {shown(value)}") from None
     return bool(value)
 
 
@@ -228,9 +229,9 @@ def finite_number(name: str, value: Any) -> np.float32:
     """
     single = _single(value)
     if single is None:
-        raise ValueError(f"{name} must be a number, found {_shown(value)}")
+        raise ValueError(f"{name} must be a number, found {shown(value)}")
     if not math.isfinite(single):
-        raise ValueError(f"{name} must be a finite number (up to 3.4e38), found {_shown(value)}")
+        raise ValueError(f"{name} must be a finite number (up to 3.4e38), found {shown(value)}")
     return single
 
 
@@ -244,9 +245,9 @@ def bandwidth(name: str, value: Any) -> np.float32:
     """
     single = _single(value)
     if single is None:
-        raise ValueError(f"{name} must be a number > 0, found {_shown(value)}")
+        raise ValueError(f"{name} must be a number > 0, found {shown(value)}")
     if not (math.isfinite(single) and single > 0):
-        raise ValueError(f"{name} must be a finite number > 0, found {_shown(value)}")
+        raise ValueError(f"{name} must be a finite number > 0, found {shown(value)}")
     return single
 
 
@@ -264,7 +265,7 @@ def _single(value: Any) -> np.float32 | None:
             return np.float32(np.inf)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as a message quotes it: short, whatever it is."""
     if isinstance(value, np.ndarray) and value.ndim:
         return f"an array of shape {value.shape}"

@@ -9,7 +9,9 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any, Optional, Sequence
 
-from rloss_caffe.numerics.arrays import INT_MAX
+import numpy as np
+
+from rloss_caffe.numerics.arrays import INT_MAX, flag, shown, whole_number
 
 __all__ = ["Parameter", "ParameterError", "as_comment", "as_docstring", "as_table", "documented"]
 
@@ -107,6 +109,32 @@ class Parameter:
         if maximum is not None and not rounded <= maximum:
             raise ValueError("" if self.maximum is not None else "too large for 32 bits")
         return value
+
+    def checked(self, value):
+        """A function's argument, checked: also NumPy's numbers are taken, and no float for a whole number.
+
+        Raises
+        ------
+        ValueError
+            It does not fit; the text names the parameter, what was expected and what was found.
+        """
+        if self.repeated:
+            is_list = isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+            return [self._checked_one(item, value) for item in (value if is_list else [value])]
+        return self._checked_one(value, value)
+
+    def _checked_one(self, value, given):
+        if self.kind == "bool":
+            return flag(self.name, value)
+        if self.kind == "int":
+            value = whole_number(self.name, value)
+        elif isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0 and value.dtype.kind in "fiu":
+            value = value.item()
+        try:
+            return self._convert_one(value)
+        except ValueError as error:
+            reason = f", {error}" if str(error) else ""
+            raise ValueError(f"{self.name} must be {self.expectation()}, found {shown(given)}{reason}") from None
 
     def __str__(self):
         default = self.default_text() if self.required else f"default {self.default_text()}"

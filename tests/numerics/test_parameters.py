@@ -84,3 +84,27 @@ def test_an_int_is_what_32_bits_hold(value):
         with pytest.raises(ValueError):
             Parameter("a", "int").convert(value)
     assert Parameter("seed", "int", maximum=2**32 - 1).convert(2**32 - 1) == 2**32 - 1
+
+
+def test_arguments_of_functions_are_checked_as_declared():
+    number = Parameter("weight", "float", 1.0, minimum=0, maximum=9)
+    for given_value in (3, 3.0, np.float32(3), np.int64(3), np.array(3)):
+        assert number.checked(given_value) == 3
+    for bad in (-1, 10, True, "3", None, [3], np.nan, 1e39, 10**5000, np.array([3.0]), np.datetime64(3, "s"), 1j):
+        with pytest.raises(ValueError, match="weight must be float from 0 to 9, found "):
+            number.checked(bad)
+    whole = Parameter("ignore_label", "int", 255)
+    assert whole.checked(np.uint8(3)) == 3
+    for bad in (3.0, True, "3", None, 2**31):
+        with pytest.raises(ValueError, match="ignore_label must be "):
+            whole.checked(bad)
+    assert Parameter("on", "bool").checked(np.bool_(True)) is True
+    several = Parameter("lower", "float", [], minimum=-1, repeated=True)
+    for given_value in ([1, 2], (1, np.float32(2)), np.array([1, 2], np.float32)):
+        assert several.checked(given_value) == [1, 2]
+    assert several.checked(4) == [4] and several.checked([]) == []
+    for bad in ([1, None], [[1]], [[1], [2, 3]], "12", {1}, None, [-2]):
+        with pytest.raises(ValueError, match="lower must be list of float >= -1, found "):
+            several.checked(bad)
+    with pytest.raises(ValueError, match="mode must be one of bilinear, nearest, found 'Nearest'"):
+        PARAMETERS[1].checked("Nearest")
