@@ -38,6 +38,7 @@ def losses() -> float:
     gradient: NDArray[np.float32] = result.gradient(2.0)
     value: float = result.value
     refined: NDArray[np.float32] = rloss_caffe.mean_field(images[0], segmentations[0])
+    value += rloss_caffe.size_constraint_loss(segmentations, upper=[20.0, 5.0], roi=roi).value
     return value + float(gradient.sum()) + float(refined.sum())
 
 

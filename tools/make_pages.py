@@ -87,7 +87,7 @@ def layer_page():
         "# The layers",
         "",
         "This page is made by `python tools/make_pages.py` from the layers themselves.",
-        "The heading of each links to a definition of it, ready to paste, with the fork's dialect beside it.",
+        "The heading of each links to a definition, ready to paste, with the fork's dialect where it has the layer.",
         "Parameters are written into `param_str` as YAML, JSON or a Python dict literal.",
     ]
     for layer in layer_classes():

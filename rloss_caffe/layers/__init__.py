@@ -14,6 +14,7 @@ _HOME_OF = {
     "ImageSegData": "rloss_caffe.layers.image_seg_data",
     "Interp": "rloss_caffe.layers.interp",
     "SegAccuracy": "rloss_caffe.layers.seg_accuracy",
+    "SizeConstraintLoss": "rloss_caffe.layers.size_constraint_loss",
 }
 
 __all__ = sorted(_HOME_OF)

@@ -24,8 +24,7 @@ class SegmentationLoss(Layer):
     """A loss over a segmentation: one number as top, its gradient to the bottom ``segmentation``.
 
     A subclass sets ``LOSS`` to a function of `rloss_caffe.losses`. It is called with the bottoms up to the
-    segmentation, those behind it by name where the net gives them (``labels``, ``roi``), the parameters by name, and
-    ``work``, memory that the layer keeps.
+    segmentation, those behind it by name where the net gives them (``labels``, ``roi``), and the parameters by name.
     """
 
     BOTTOMS: Sequence[str] = ("segmentation",)
@@ -34,7 +33,6 @@ class SegmentationLoss(Layer):
 
     def setup(self, bottom, top):
         super().setup(bottom, top)
-        self._workspace = Workspace()
         self._result = self._shapes = None
         self._options = {each.name: getattr(self.parameters, each.name) for each in self.PARAMETERS}
 
@@ -66,7 +64,7 @@ class SegmentationLoss(Layer):
         arrays = [bottom[index].data for index in range(target + 1)]
         maps = {_KEYWORDS[self.BOTTOMS[index]]: bottom[index].data[:, 0] for index in range(target + 1, len(bottom))}
         try:
-            self._result = self.LOSS(*arrays, **maps, **self._options, work=self._workspace)
+            self._result = self.LOSS(*arrays, **maps, **self._options)
         except ValueError as error:
             raise self.error(self._with_blob_names(str(error))) from error
         top[0].data[...] = self._result.value
@@ -103,10 +101,15 @@ class SegmentationLoss(Layer):
 class ImageSegmentationLoss(SegmentationLoss):
     """A loss over an image and its segmentation, which must agree in batch, height and width.
 
-    Two more bottoms are optional, each (N, 1, H, W): labels, and a region of interest, 0 outside.
+    Two more bottoms are optional, each (N, 1, H, W): labels, and a region of interest, 0 outside. Its function also
+    gets ``work``, memory that the layer keeps.
     """
 
     BOTTOMS = ("image", "segmentation", "label?", "roi?")
+
+    def setup(self, bottom, top):
+        super().setup(bottom, top)
+        self._options["work"] = Workspace()
 
     def check_shapes(self, shapes):
         super().check_shapes(shapes)

@@ -1,6 +1,17 @@
 """The losses, free of any framework: NumPy arrays in, value and gradient out."""
 
+from __future__ import annotations
+
+from typing import Any, Callable
+
 from rloss_caffe.losses._pairwise import Workspace, region_of_interest
 from rloss_caffe.losses.densecrf import densecrf_loss
+from rloss_caffe.losses.size_constraint import size_constraint_loss
 
-__all__ = ["Workspace", "densecrf_loss", "region_of_interest"]
+__all__ = ["LOSSES", "Workspace", "densecrf_loss", "region_of_interest", "size_constraint_loss"]
+
+# By the name that commands and experiments call a loss; its function has that name with _loss behind it.
+LOSSES: dict[str, Callable[..., Any]] = {
+    "densecrf": densecrf_loss,
+    "size_constraint": size_constraint_loss,
+}

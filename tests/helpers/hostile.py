@@ -192,7 +192,18 @@ def flag_trials(case, name, value):
 
 
 def text_trials(case, name, value):
-    for bad in ("", value.upper(), value + " ", b"bilinear", None, 3, ["bilinear"], {}, np.array([1, 2]), "x" * 10**5):
+    for bad in (
+        "",
+        value.swapcase(),
+        value + " ",
+        b"bilinear",
+        None,
+        3,
+        ["bilinear"],
+        {},
+        np.array([1, 2]),
+        "x" * 10**5,
+    ):
         yield Trial(f"{type(bad).__name__} {bad!r:.20}", bad)
 
 

@@ -224,6 +224,38 @@ def _loss_arguments(rng):
     }
 
 
+def _size_loss(**arguments):
+    result = rloss_caffe.size_constraint_loss(**arguments)
+    return result.value, result.gradient()
+
+
+def _size_arguments(rng):
+    batch, classes, size = rng.randint(1, 4), int(rng.choice(_CHANNELS)), _size(rng)
+    labels = rng.randint(0, classes, (batch, *size)).astype(np.float32)
+    labels[rng.rand(*labels.shape) < 0.5] = 255
+    return {
+        "segmentations": _values(rng, batch, classes, *size),
+        "lower": tuple(float(value) for value in rng.uniform(0, 5, classes)),
+        "upper": tuple(float(value) for value in rng.uniform(5, 20, classes)),
+        "unit": "PIXEL",
+        "tags": bool(rng.randint(2)),
+        "penalty": str(rng.choice(["quadratic", "log_barrier"])),
+        "t": 5.0,
+        "normalization": str(rng.choice(["VALID", "FRACTION", "BATCH_SIZE"])),
+        "labels": labels,
+        "roi": (rng.rand(batch, *size) > 0.3).astype(np.float32),
+        "ignore_label": 255,
+        "num_threads": _threads(rng),
+    }
+
+
+_BAD_BOUNDS = ("12", {}, {1.0}, 1j, [None], [np.nan], [1e39], [-2], [-0.5], [[1.0]], [True], list(range(1000)))
+
+
+def _size_gradient(segmentations, scale, out=None):
+    return rloss_caffe.size_constraint_loss(segmentations, 3, 9).gradient(scale, out)
+
+
 def _loss_gradient(images, segmentations, scale, out=None):
     return rloss_caffe.densecrf_loss(images, segmentations, 9, 20).gradient(scale, out)
 
@@ -246,6 +278,23 @@ CASES = {
         _loss_gradient,
         lambda rng: {"images": _image(rng, 2, 3, 8, 9), "segmentations": _values(rng, 2, 3, 8, 9), "scale": 0.5},
         out="out",
+    ),
+    "losses.size_constraint.size_constraint_loss": Case(
+        _size_loss,
+        _size_arguments,
+        may_be_none=("labels", "roi", "num_threads", "lower", "upper"),
+        positive=("t",),
+        any_shape=("labels",),
+        refused={
+            "num_threads": (0, -1),
+            "roi": (-np.ones((1, 2, 2)),),
+            "lower": (*_BAD_BOUNDS, (1e9,)),
+            "upper": _BAD_BOUNDS,
+            "labels": (np.full((1, 3, 3), 1.5), np.full((1, 3, 3), 200), np.zeros((1, 2, 3, 3)), np.zeros(3)),
+        },
+    ),
+    "losses.size_constraint.SizeConstraintResult": Case(
+        _size_gradient, lambda rng: {"segmentations": _values(rng, 2, 3, 8, 9), "scale": 0.5}, out="out"
     ),
     "losses.gradients.densecrf_gradients": Case(
         _gradients,

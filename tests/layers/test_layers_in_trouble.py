@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers.images import probabilities, smooth_image
 
-from rloss_caffe import densecrf_loss
+from rloss_caffe import densecrf_loss, layers
 from rloss_caffe.layers.param_str import ParameterError, read_parameters
 from rloss_caffe.numerics.interpolation import interpolate_adjoint
 
@@ -153,16 +153,12 @@ def test_interp_sizes_beyond_caffes(make_net, param_str):
         make_net("Interp", {"data": (1, 2, 5, 6)}, param_str)
 
 
-LAYERS = ["DenseCRF", "DenseCRFLoss", "ImageSegData", "Interp", "SegAccuracy"]
 NUMBERS = {"float": ["1e39", "-1e39", ".nan", ".inf", "-.inf"], "int": ["1e26", "1e30", "-1e26", "1.5", ".nan", ".inf"]}
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", layers.__all__)
 def test_numbers_that_single_precision_or_32_bits_cannot_hold(layer):
-    import rloss_caffe.layers
-
-    schema = getattr(rloss_caffe.layers, layer).PARAMETERS
-    assert rloss_caffe.layers.__all__ == LAYERS
+    schema = getattr(layers, layer).PARAMETERS
     for parameter in schema:
         for number in NUMBERS.get(parameter.kind, ()):
             for text in (f"{parameter.name}: {number}", f"{{{parameter.name}: [{number}]}}"):
@@ -170,11 +166,9 @@ def test_numbers_that_single_precision_or_32_bits_cannot_hold(layer):
                     read_parameters(text, schema, layer)
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", layers.__all__)
 def test_docstrings_list_the_parameters(layer):
-    import rloss_caffe.layers
-
-    layer = getattr(rloss_caffe.layers, layer)
+    layer = getattr(layers, layer)
     assert layer.PARAMETERS and "{parameters}" not in layer.__doc__
     for parameter in layer.PARAMETERS:
         assert parameter.doc and f"{parameter.name} : {parameter.expectation()}, " in layer.__doc__
