@@ -1,22 +1,28 @@
 #!/usr/bin/env python
-"""Which bandwidths? What both losses would make of each image if its scores were free to move, without a training.
+"""Which loss, which bandwidths? What losses would make of each image if its scores were free to move, without training.
 
 Usage: python exper/voc_mini/bandwidths.py --data-root FOLDER --list FILE --scribbles FILE
-       [--net PHASE-TWO-NET --weights W.caffemodel] [--kernel 30,8 ...] [--push 1.8] [--every 1]
+       [--net PHASE-TWO-NET --weights W.caffemodel] [--loss TERMS ...] [--kernel 30,8 ...] [--push 0.2 0.6] [--every 1]
 
-The FILEs list the same images with their full masks and with scribbles. For each pair of bandwidths (xy,rgb) the scores
-of every image, at a quarter of its resolution, go down the gradient of both losses: cross entropy on the scribbles, and
-the DenseCRF loss with a weight of push / (height * width * bi_xy_std * bi_rgb_std). The steps are Adam's, as those of
-the network's training. The table has the columns of limits.py after a few steps and after many: the former show which
-way the loss pushes, the latter what it wants.
+The FILEs list the same images with their full masks and with scribbles. For each loss the scores of every image, at a
+quarter of its resolution, go down the gradient of the cross entropy on the scribbles and of the loss. The steps are
+Adam's, as those of the network's training. TERMS is a loss or a sum of losses, with parameters, as loss_terms.py says;
+--kernel XY,RGB stands for the DenseCRF loss with these bandwidths.
+
+A loss without a weight of its own gets one, the same for all images: the one at which it pushes on the scores PUSH
+times as hard as the cross entropy, before the first step. Terms of a sum share this push equally. The table has for
+each PUSH the weights, and the columns of limits.py after a few steps and after many: the former show which way a loss
+pushes, the latter what it wants.
 
 With --net and --weights the scores start as the network gives them; the net is phase two's, filled in, and the weights
-are what phase one made of it. Without them they start from nothing, and only the classes that are scribbled in an image
-compete there: this needs no training at all, and says nothing of classes that are mistaken.
+are what phase one made of it. Classes of which the list has no scribble take no part, unless --all-classes is given.
+Without a net the scores start from the scribbles, and only the classes that are scribbled in an image compete there:
+this needs no training at all, and says nothing of classes that are mistaken.
 """
 
 import argparse
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("GLOG_minloglevel", "2")
@@ -25,22 +31,21 @@ import numpy as np
 import tables
 from adam import Adam
 from command_line import add_bandwidths, add_every, run
+from loss_terms import add_losses, losses_of, read_terms
 from outline_scores import COLUMNS, OutlineScores, without_padding
 from pairs import read_pairs
 from scipy.special import softmax
 
-from rloss_caffe import densecrf_loss
 from rloss_caffe.data.progress import progress_bar
 from rloss_caffe.data.reading import read_image, read_label
 from rloss_caffe.datasets import examples, voc
-from rloss_caffe.losses.gradients import score_gradient
 from rloss_caffe.nets.loss_net import LossNet
-from rloss_caffe.numerics.interpolation import interpolate, interpolate_adjoint
+from rloss_caffe.numerics.interpolation import interpolate
 
 KERNELS = [(100, 15), (60, 15), (60, 8), (30, 15), (30, 8), (30, 5), (15, 15), (15, 8), (15, 5)]
 STRIDE = 4  # of the network
 FEW, MANY, STEP = 25, 100, 0.2
-ABSENT = -10.0  # score of a class that is not scribbled, where there is no network
+ABSENT, SCRIBBLED = -10.0, 2.0  # scores of classes, where there is no network
 
 
 def main():
@@ -50,38 +55,75 @@ def main():
     parser.add_argument("--scribbles", required=True)
     parser.add_argument("--net")
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--push", type=float, default=1.8)
+    add_losses(parser)
     add_bandwidths(parser)
+    parser.add_argument("--push", type=float, nargs="+", default=[0.6], help="default: 0.6")
+    parser.add_argument("--all-classes", action="store_true", help="those without scribbles as well")
     add_every(parser)
     arguments = parser.parse_args()
     if bool(arguments.net) != bool(arguments.weights):
         parser.error("--net and --weights belong together")
+    if min(arguments.push) <= 0:
+        parser.error("--push must be above 0")
+    losses = {text: read_terms(text) for text in losses_of(arguments, KERNELS)}
+    samples, classes, start = read_samples(arguments)
+    print(tables.head(["loss", "push", "weight", "steps", *COLUMNS[:-1]]))
+    print(tables.row(["-", "-", "-", "0", *cells(start)]), flush=True)
+    for text, terms in losses.items():
+        pushes = pushes_of(terms, samples)
+        given = all(term.weight or term.push for term in terms)
+        for push in [None] if given else arguments.push:
+            weights = weights_of(terms, pushes, push)
+            shown = [" + ".join(f"{value:.3g}" for value in values) for values in (weights * pushes, weights)]
+            results = [OutlineScores(len(classes)) for _ in range(2)]
+            with progress_bar(len(samples), text, unit="image", leave=False) as bar:
+                for sample in samples:
+                    for result, found in zip(results, minimise(sample, terms, weights)):
+                        result.add(with_others(found, classes), sample.mask)
+                    bar.update()
+            for steps, result in zip((FEW, MANY), results):
+                print(tables.row([text, *shown, str(steps), *cells(result)]), flush=True)
+
+
+@dataclass
+class Sample:
+    """What is known of an image, cut to what the score map covers: pixel STRIDE * k is where score k stands."""
+
+    image: np.ndarray  # (3, H, W), minus the mean
+    scores: np.ndarray  # (K, h, w), before the first step, of the classes that take part
+    lines: np.ndarray  # (H, W), scribbles, with the numbers of these
+    mask: np.ndarray  # (H, W), with the numbers of all classes
+
+
+def read_samples(arguments):
+    """The images; of each class whether it takes part; OutlineScores of what the images start from."""
     net = LossNet(arguments.net, arguments.weights) if arguments.net else None
-    pairs = read_pairs(arguments.list, arguments.scribbles, arguments.data_root)[:: arguments.every]
-    print(tables.head(["bi_xy_std", "bi_rgb_std", "steps", *COLUMNS[:-1]]))
-    start, samples = None, []
-    for masks, scribbles in pairs:
+    samples, start = [], None
+    pairs = read_pairs(arguments.list, arguments.scribbles, arguments.data_root)
+    scribbled = set().union(*(np.unique(read_label(scribbles.label)) for _, scribbles in pairs))
+    for masks, scribbles in pairs[:: arguments.every]:
         mask, lines = read_label(masks.label), read_label(scribbles.label)
         image, probabilities = first_guess(masks.image, lines, net)
-        start = start or OutlineScores(len(probabilities))
+        if not start:
+            start = OutlineScores(len(probabilities))
+            classes = np.array([arguments.all_classes or k in scribbled for k in range(len(probabilities))])
+            numbers = np.full(256, voc.IGNORE, np.uint8)
+            numbers[: len(classes)] = np.cumsum(classes) - 1
         start.add(probabilities, mask)
-        # Only as much as the score map covers: pixel STRIDE * k is where score k stands.
         height, width = (1 + (length - 1) // STRIDE * STRIDE for length in mask.shape)
-        scores = np.log(np.maximum(probabilities[:, :height:STRIDE, :width:STRIDE], np.finfo(np.float32).tiny))
-        image = np.ascontiguousarray(image[:, :height, :width])
-        samples.append((image, scores, lines[:height:STRIDE, :width:STRIDE], mask[:height, :width]))
-    if net:
-        print(tables.row(["-", "-", "0", *cells(start)]), flush=True)
-    for xy_std, rgb_std in arguments.kernel or KERNELS:
-        results = [OutlineScores(len(samples[0][1])) for _ in range(2)]
-        with progress_bar(len(samples), f"{xy_std:g} / {rgb_std:g}", unit="image", leave=False) as bar:
-            for image, scores, lines, mask in samples:
-                weight = arguments.push / (mask.size * xy_std * rgb_std)
-                for result, found in zip(results, minimise(image, scores, lines, xy_std, rgb_std, weight)):
-                    result.add(found, mask)
-                bar.update()
-        for steps, result in zip((FEW, MANY), results):
-            print(tables.row([f"{xy_std:g}", f"{rgb_std:g}", str(steps), *cells(result)]), flush=True)
+        probabilities = probabilities[classes, :height:STRIDE, :width:STRIDE]
+        scores = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+        cut = (np.ascontiguousarray(each[..., :height, :width]) for each in (image, numbers[lines], mask))
+        image, lines, mask = cut
+        samples.append(Sample(image, scores, lines, mask))
+    return samples, classes, start
+
+
+def with_others(scores, classes):
+    """Scores (K, H, W) of all classes: those that take no part have the lowest."""
+    result = np.full((len(classes), *scores.shape[1:]), scores.min() - 1)
+    result[classes] = scores
+    return result
 
 
 def first_guess(path, lines, net):
@@ -89,35 +131,62 @@ def first_guess(path, lines, net):
     if net:
         return without_padding(net.predict(path))
     image = examples.as_blob(read_image(path)[:, :, ::-1])
-    scores = np.full(len(voc.CLASSES), ABSENT, np.float32)
-    scores[np.setdiff1d(lines, [voc.IGNORE])] = 0
-    return image, np.broadcast_to(softmax(scores)[:, None, None], (len(scores), *lines.shape)).copy()
+    scores = np.full((len(voc.CLASSES), *lines.shape), ABSENT, np.float32)
+    for label in np.setdiff1d(lines, [voc.IGNORE]):
+        scores[label] = SCRIBBLED * (lines == label)
+    return image, softmax(scores, axis=0)
 
 
 def cells(result):
     return [tables.cell(value) for value in result.values()[:-1]]
 
 
-def minimise(image, scores, lines, xy_std, rgb_std, weight):
+def pushes_of(terms, samples):
+    """How hard each term pushes for a weight of 1, beside the cross entropy: sums of |gradient| over all images."""
+    cross_entropy, pushes = 0.0, np.zeros(len(terms))
+    for sample in samples:
+        cross_entropy += np.abs(cross_entropy_gradient(sample.scores, sample.lines)).sum()
+        for index, term in enumerate(terms):
+            pushes[index] += np.abs(term.score_gradient(sample.image, sample.scores, sample.lines)).sum()
+    if not cross_entropy > 0:
+        raise ValueError(
+            f"no scribble meets a row and a column whose number is a multiple of {STRIDE}: no cross entropy"
+        )
+    return pushes / cross_entropy
+
+
+def weights_of(terms, pushes, push):
+    """Of each term: what it says, or what makes it push as hard as it says, or as hard as its share of `push`."""
+    still = sum(not (term.weight or term.push) for term in terms)
+    wanted = [term.push or (push / still if still else 0) for term in terms]
+    for term, found in zip(terms, pushes):
+        if not term.weight and not found > 0:
+            raise ValueError(f"{term.name} does not push at all: give it a weight")
+    return np.array([term.weight or want / found for term, want, found in zip(terms, wanted, pushes)])
+
+
+def minimise(sample, terms, weights):
     """The scores at the image's size after FEW and after MANY steps."""
-    labelled = np.flatnonzero(lines.ravel() != voc.IGNORE)
-    adam = Adam()
+    scores, adam = sample.scores, Adam()
     for step in range(1, MANY + 1):
-        gradient = densecrf_gradient(image, scores, xy_std, rgb_std, weight)
-        if len(labelled):
-            error = softmax(scores, axis=0).reshape(len(scores), -1)[:, labelled]
-            error[lines.ravel()[labelled], np.arange(len(labelled))] -= 1
-            gradient.reshape(len(scores), -1)[:, labelled] += error / len(labelled)
-        scores = scores + adam.step(gradient, STEP * (1 - (step - 1) / MANY))
+        gradient = cross_entropy_gradient(scores, sample.lines)
+        for term, weight in zip(terms, weights):
+            gradient += weight * term.score_gradient(sample.image, scores, sample.lines)
+        scores = (scores + adam.step(gradient, STEP * (1 - (step - 1) / MANY))).astype(np.float32)
         if step in (FEW, MANY):
-            yield interpolate(scores[None], image.shape[1:])[0]
+            yield interpolate(scores[None], sample.image.shape[1:])[0]
 
 
-def densecrf_gradient(image, scores, xy_std, rgb_std, weight):
-    """With respect to the scores, which are blown up to the image's size as in the network."""
-    probabilities = softmax(interpolate(scores[None], image.shape[1:])[0], axis=0)
-    gradient = densecrf_loss(image[None], probabilities[None], xy_std, rgb_std).gradient(weight)[0]
-    return interpolate_adjoint(score_gradient(probabilities, gradient)[None], scores.shape[1:])[0]
+def cross_entropy_gradient(scores, lines):
+    """With respect to the scores, whose places are every STRIDE-th of the scribbles'; a mean over what is labelled."""
+    lines = lines[::STRIDE, ::STRIDE].ravel()
+    labelled = np.flatnonzero(lines != voc.IGNORE)
+    gradient = np.zeros((len(scores), lines.size), np.float32)
+    if len(labelled):
+        error = softmax(scores.reshape(len(scores), -1)[:, labelled], axis=0)
+        error[lines[labelled], np.arange(len(labelled))] -= 1
+        gradient[:, labelled] = error / len(labelled)
+    return gradient.reshape(scores.shape)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 #!/usr/bin/env python
-"""How hard does the DenseCRF loss push, beside the cross entropy? It depends on image size, bandwidths and classes.
+"""How hard does a loss push, beside the cross entropy? It depends on the loss, image size, bandwidths and classes.
 
 Usage: python exper/voc_mini/loss_weight.py --data-root FOLDER --list FILE --weights W.caffemodel [--batches 8]
-       [--setting 225,60,15,21 ...]
+       [--loss 'normalized_cut: {bi_xy_std: 30}' ...] [--crop 225] [--setting 225,60,15,21 ...]
 
-FILE lists images with scribbles, W is what phase one made of deeplab_squeezenet. The table has for each setting, means
-over batches: the gradient of the cross entropy and, for a loss weight of 1, of the DenseCRF loss, as L1 norms over the
-score map and as L2 norms over all trained weights; the loss weight at which both push equally hard on the weights; and
-the DenseCRF loss's L1 norm divided by crop^2 * bi_xy_std * bi_rgb_std, which changes little. Crops of 113 to 321 are
-taken, so the images should be as large.
+FILE lists images with scribbles, W is what phase one made of deeplab_squeezenet. The table has for each loss, means
+over batches: the gradient of the cross entropy and, for a loss weight of 1, of the loss, as L1 norms over the score map
+and as L2 norms over all trained weights; the loss weights at which both push equally hard on the scores and on the
+weights; and the DenseCRF loss's L1 norm divided by crop^2 * bi_xy_std * bi_rgb_std, which changes little.
+
+Losses are written as loss_terms.py says. --setting CROP,XY,RGB,CLASSES stands for the DenseCRF loss with these
+bandwidths; without --loss the table is one of such settings. Crops of 113 to 321 are taken there, so the images should
+be as large.
 """
 
 import argparse
@@ -25,15 +28,18 @@ import yaml
 from caffe.proto import caffe_pb2
 from command_line import run
 from google.protobuf import text_format
+from loss_terms import LOSSES, add_losses, kernel_text, read_terms
 
+from rloss_caffe import layers
 from rloss_caffe.data.progress import progress_bar
 
 TEMPLATE = (
     Path(__file__).resolve().parents[1] / "pascal_scribble/config/deeplab_squeezenet/trainwithdensecrfloss.prototxt"
 )
 BATCH = 4
-# Crop, bi_xy_std, bi_rgb_std, number of classes.
-BASE = 225, 60, 15, 21
+LOSS = "densecrf_loss"  # the name of its layer and top
+CROP, CLASSES = 225, 21
+BASE = CROP, 60, 15, CLASSES  # crop, bi_xy_std, bi_rgb_std, number of classes
 SETTINGS = [
     BASE,
     *[(crop, 60, 15, 21) for crop in (113, 161, 321)],
@@ -50,6 +56,8 @@ def main():
     parser.add_argument("--list", required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--batches", type=int, default=8)
+    add_losses(parser)
+    parser.add_argument("--crop", type=int, default=CROP, help=f"for --loss; default: {CROP}")
     parser.add_argument(
         "--setting",
         action="append",
@@ -58,15 +66,27 @@ def main():
         help="such as 225,60,15,21; may be given several times; default: a list of settings",
     )
     arguments = parser.parse_args()
-    header = ["crop", "bi_xy_std", "bi_rgb_std", "classes", "scores: cross entropy", "DenseCRF"]
-    header += ["weights: cross entropy", "DenseCRF", "equal at", "DenseCRF, divided"]
-    print(tables.head(header))
-    for crop, xy_std, rgb_std, classes in arguments.setting or SETTINGS:
-        net = make_net(arguments, crop, xy_std, rgb_std, classes)
-        norms = measure(net, arguments.batches, f"crop {crop}, {xy_std:g} / {rgb_std:g}")
-        divided = norms[1] / (crop**2 * xy_std * rgb_std)
-        cells = [f"{value:.3g}" for value in (*norms, norms[2] / norms[3], divided)]
-        print(tables.row([f"{crop}", f"{xy_std:g}", f"{rgb_std:g}", f"{classes}", *cells]), flush=True)
+    rows = [(read_term(text), text, arguments.crop, CLASSES) for text in arguments.loss]
+    for crop, xy_std, rgb_std, classes in arguments.setting or ([] if rows else SETTINGS):
+        text = kernel_text(xy_std, rgb_std)
+        rows.append((read_term(text), text, crop, classes))
+    header = ["loss", "crop", "classes", "scores: cross entropy", "loss", "weights: cross entropy", "loss"]
+    print(tables.head([*header, "equal on scores at", "on weights at", "DenseCRF, divided"]))
+    for term, text, crop, classes in rows:
+        norms = measure(make_net(arguments, term, crop, classes), arguments.batches, f"crop {crop}, {text}")
+        cells = [f"{value:.3g}" for value in (*norms, norms[0] / norms[1], norms[2] / norms[3])]
+        divided = "-"
+        if term.name == "densecrf":
+            divided = f"{norms[1] / (crop**2 * term.options['bi_xy_std'] * term.options['bi_rgb_std']):.3g}"
+        print(tables.row([text, str(crop), str(classes), *cells, divided]), flush=True)
+
+
+def read_term(text):
+    """One loss, without a weight of its own."""
+    term, *others = read_terms(text)
+    if others or term.weight or term.push or term.shrink != 1:
+        raise ValueError(f"one loss at a time, without weight, push or shrink: found {text!r}")
+    return term
 
 
 def setting(text):
@@ -74,8 +94,8 @@ def setting(text):
     return int(crop), float(xy_std), float(rgb_std), int(classes)
 
 
-def make_net(arguments, crop, xy_std, rgb_std, classes):
-    """Phase two's net on that list, without mirroring and dropout, so that settings see the same."""
+def make_net(arguments, term, crop, classes):
+    """Phase two's net with that loss, on that list, without mirroring and dropout, so that all losses see the same."""
     text = TEMPLATE.read_text().replace("${NUM_LABELS}", str(classes)).replace("${DENSECRF_LOSS_WEIGHT}", "1")
     net = text_format.Parse(text.replace("${EXP}", "pascal_scribble"), caffe_pb2.NetParameter())
     kept = []
@@ -87,8 +107,15 @@ def make_net(arguments, crop, xy_std, rgb_std, classes):
             given.update(source=arguments.list, root_folder=arguments.data_root, crop_size=crop, batch_size=BATCH)
             given.update(mirror=False, shuffle=False, seed=1)
             layer.python_param.param_str = yaml.safe_dump(given)
-        if layer.name == "densecrf_loss":
-            layer.python_param.param_str = f"bi_xy_std: {xy_std}\nbi_rgb_std: {rgb_std}"
+        if layer.name == LOSS:
+            kind = layer_of(term.name)
+            layer.python_param.layer = kind.__name__
+            layer.python_param.param_str = yaml.safe_dump(term.options)
+            blobs = {"image": "data", "segmentation": "fc8_interp_softmax", "label": "label"}
+            bottoms = [name.rstrip("?") for name in kind.BOTTOMS]
+            del layer.bottom[:], layer.propagate_down[:]
+            layer.bottom.extend(blobs[name] for name in bottoms if name in blobs)
+            layer.propagate_down.extend(name == "segmentation" for name in bottoms if name in blobs)
         kept.append(layer)
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
         file.write(text_format.MessageToString(caffe_pb2.NetParameter(layer=kept)))
@@ -97,6 +124,12 @@ def make_net(arguments, crop, xy_std, rgb_std, classes):
         result = caffe.Net(file.name, caffe.TRAIN)
     load(result, arguments.weights, classes)
     return result
+
+
+def layer_of(name):
+    """The layer whose function has that name."""
+    kinds = (getattr(layers, kind) for kind in layers.__all__)
+    return next(kind for kind in kinds if getattr(kind, "LOSS", None) is LOSSES[name])
 
 
 def load(net, path, classes):
@@ -113,7 +146,7 @@ def load(net, path, classes):
 def measure(net, batches, title):
     """L1 norms of the scores' gradients, then L2 norms of the weights', of each loss, averaged."""
     splits = [f"fc8_pascal_scribble_fc8_pascal_scribble_0_split_{index}" for index in (0, 1)]
-    losses = ["loss", "densecrf_loss"]
+    losses = ["loss", LOSS]
     norms = np.zeros(4)
     with progress_bar(batches, title, unit="batch", leave=False) as bar:
         for _ in range(batches):

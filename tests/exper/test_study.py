@@ -207,11 +207,14 @@ def test_loss_weight(tmp_path):
     command += [f"--setting={crop},{xy_std},{rgb_std},21" for crop, xy_std, rgb_std in settings]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    rows = [[float(cell) for cell in line.strip("| ").split("|")] for line in done.stdout.splitlines()[2:]]
-    assert [tuple(row[:3]) for row in rows] == settings
-    base, near, far, narrow, wide, small, large = (row[4:] for row in rows)
-    assert base[4] == pytest.approx(base[2] / base[3], rel=0.01)
-    assert base[5] == pytest.approx(base[1] / (97**2 * 60 * 15), rel=0.01)
+    cells = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
+    names = [f"densecrf: {{bi_xy_std: {xy_std}, bi_rgb_std: {rgb_std}}}" for _, xy_std, rgb_std in settings]
+    assert [row[:3] for row in cells] == [[name, str(crop), "21"] for name, (crop, *_) in zip(names, settings)]
+    rows = [[float(cell) for cell in row[3:]] for row in cells]
+    base, near, far, narrow, wide, small, large = rows
+    assert base[4] == pytest.approx(base[0] / base[1], rel=0.01)
+    assert base[5] == pytest.approx(base[2] / base[3], rel=0.01)
+    assert base[6] == pytest.approx(base[1] / (97**2 * 60 * 15), rel=0.01)
     assert far[0] == base[0]
     assert near[1] < base[1] < far[1]
     assert narrow[1] < base[1] < wide[1]
@@ -264,22 +267,24 @@ def test_free_scores_follow_the_image_and_the_scribbles():
     """Two uniform halves, the middle of each unsure or wrong: the half's own class wins, but not against a scribble."""
     pytest.importorskip("caffe", reason="the module runs a Caffe net")
     import bandwidths
+    from loss_terms import read_terms
 
     image = np.full((3, 41, 41), 50, np.float32)
     image[:, :, 20:] = -50
-    scores = np.zeros((3, 6, 6), np.float32)
-    scores[0, :, :3], scores[1, :, 3:] = 2, 2
-    scores[:, 2, 1], scores[:, 2, 4] = (0, 0.5, 0), (0.5, 0, 0)
-    lines = np.full((6, 6), 255, np.uint8)
+    scores = np.zeros((3, 11, 11), np.float32)
+    scores[0, :, :5], scores[1, :, 5:] = 2, 2
+    scores[:, 4, 2], scores[:, 4, 8] = (0, 0.5, 0), (0.5, 0, 0)
+    lines = np.full((41, 41), 255, np.uint8)
     expected = np.zeros((41, 41), int)
     expected[:, 20:] = 1
-    few, many = bandwidths.minimise(image, scores, lines, 15, 8, 1.8 / (41 * 41 * 15 * 8))
+    terms, weights = read_terms("densecrf: {bi_xy_std: 15, bi_rgb_std: 8}"), [1.8 / (41 * 41 * 15 * 8)]
+    few, many = bandwidths.minimise(bandwidths.Sample(image, scores, lines, expected), terms, weights)
     for found in (few, many):
         assert found.shape == (3, 41, 41)
         assert (found.argmax(axis=0)[::8, ::8] == expected[::8, ::8]).all()
     assert (many.argmax(axis=0) == expected).mean() > 0.95
-    lines[2, 1] = 2
-    _, many = bandwidths.minimise(image, scores, lines, 15, 8, 1.8 / (41 * 41 * 15 * 8))
+    lines[16, 8] = 2
+    _, many = bandwidths.minimise(bandwidths.Sample(image, scores, lines, expected), terms, weights)
     assert many[:, 16, 8].argmax() == 2
 
 
@@ -306,11 +311,12 @@ def test_the_loss_finds_the_outline_of_a_disc(off):
     import moved_outlines
     import outline_scores
 
+    terms = moved_outlines.terms_of("densecrf: {bi_xy_std: 8, bi_rgb_std: 8}")
     rows, columns = np.mgrid[:81, :81]
     radius = np.hypot(rows - 40, columns - 40)
     image = np.where(radius < 20, np.float32(200), np.float32(50)) * np.ones((3, 1, 1), np.float32)
     label = np.where(radius < 20 + off - 2, 3, np.where(radius < 20 + off + 2, 255, 0)).astype(np.uint8)
-    losses = moved_outlines.curve(image, moved_outlines.outwards(outline_scores.sides_of(label)), 8, 8)
+    losses = moved_outlines.curve(image, moved_outlines.outwards(outline_scores.sides_of(label)), terms)
     # No object at all, which is what -16 leaves of the smallest mask, parts no pixels either.
     assert moved_outlines.MOVES[1 + np.argmin(losses[1:])] == -off
 
