@@ -4,7 +4,8 @@
     densecrf: {bi_xy_std: 30, bi_rgb_std: 15}
     local_potts: {radius: 1, push: 0.3} + densecrf: {bi_xy_std: 30, bi_rgb_std: 15, weight: 3e-8}
 
-A name is one of `LOSSES`; the parameters are its function's, read as those of its layer. Three more are known of each:
+A name is one of `rloss_caffe.losses.LOSSES`; the parameters are its function's, read as those of its layer. Three more
+are known of each:
 
     weight  the loss is multiplied by it
     push    instead of a weight: the loss's gradient on the scores, summed over its absolute values, beside that of the
@@ -21,15 +22,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import softmax
 
-from rloss_caffe import PermutohedralLattice, densecrf_loss
+from rloss_caffe import PermutohedralLattice
 from rloss_caffe.layers.param_str import Parameter, read_parameters
-from rloss_caffe.losses import Workspace
+from rloss_caffe.losses import LOSSES, Workspace
 from rloss_caffe.losses.gradients import score_gradient
 from rloss_caffe.numerics.interpolation import interpolate, interpolate_adjoint
 
-__all__ = ["LOSSES", "Term", "add_losses", "kernel_text", "losses_of", "read_terms"]
+__all__ = ["Term", "add_losses", "kernel_text", "losses_of", "read_terms"]
 
-LOSSES = {"densecrf": densecrf_loss}
 MORE = (
     Parameter("weight", "float", above=0, doc="The loss is multiplied by it."),
     Parameter("push", "float", above=0, doc="Instead of a weight: how hard it pushes beside the cross entropy."),
@@ -68,12 +68,16 @@ def _read_term(text):
     name, _, options = (part.strip() for part in text.partition(":"))
     if name not in LOSSES:
         raise ValueError(f"a loss must be one of {', '.join(LOSSES)}, found {name!r} in {text!r}")
-    function = LOSSES[name]
-    given = read_parameters(options, (*sys.modules[function.__module__].PARAMETERS, *MORE), name)
+    given = read_parameters(options, (*parameters_of(name), *MORE), name)
     if {"weight", "push"} <= given.given:
         raise ValueError(f"{name}: weight and push are two ways to say the same, found both in {text!r}")
     own = {each: getattr(given, each) for each in given.given - {each.name for each in MORE}}
     return Term(name, own, given.weight, given.push, given.shrink)
+
+
+def parameters_of(name):
+    """Those of a loss's function."""
+    return sys.modules[LOSSES[name].__module__].PARAMETERS
 
 
 @dataclass
@@ -85,6 +89,10 @@ class Term:
     weight: float = None
     push: float = None
     shrink: int = 1
+
+    def option(self, name):
+        """As it is given, or its default."""
+        return self.options.get(name, next(each.default for each in parameters_of(self.name) if each.name == name))
 
     def __post_init__(self):
         self._known = {"work": Workspace(), "lattice": _KeptLattice()}

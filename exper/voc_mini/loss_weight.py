@@ -28,10 +28,11 @@ import yaml
 from caffe.proto import caffe_pb2
 from command_line import run
 from google.protobuf import text_format
-from loss_terms import LOSSES, add_losses, kernel_text, read_terms
+from loss_terms import add_losses, kernel_text, read_terms
 
 from rloss_caffe import layers
 from rloss_caffe.data.progress import progress_bar
+from rloss_caffe.losses import LOSSES
 
 TEMPLATE = (
     Path(__file__).resolve().parents[1] / "pascal_scribble/config/deeplab_squeezenet/trainwithdensecrfloss.prototxt"
@@ -77,7 +78,7 @@ def main():
         cells = [f"{value:.3g}" for value in (*norms, norms[0] / norms[1], norms[2] / norms[3])]
         divided = "-"
         if term.name == "densecrf":
-            divided = f"{norms[1] / (crop**2 * term.options['bi_xy_std'] * term.options['bi_rgb_std']):.3g}"
+            divided = f"{norms[1] / (crop**2 * term.option('bi_xy_std') * term.option('bi_rgb_std')):.3g}"
         print(tables.row([text, str(crop), str(classes), *cells, divided]), flush=True)
 
 

@@ -54,6 +54,18 @@ def test_what_is_no_loss_is_said(text, message):
     assert message in str(error.value)
 
 
+def test_labels_go_to_losses_that_take_some():
+    """And no image to a loss that wants none: a class that is tagged absent is pushed down everywhere."""
+    from loss_terms import read_terms
+
+    (term,) = read_terms("size_constraint: {tags: true}")
+    labels = np.full((8, 8), 255, np.uint8)
+    labels[0], labels[7] = 0, 2
+    gradient = term.result(np.zeros((3, 8, 8), np.float32), np.full((3, 8, 8), 1 / 3, np.float32), labels).gradient()[0]
+    assert (gradient[1] > 0).all() and (gradient[[0, 2]] == 0).all()
+    assert term.option("tags") is True and term.option("penalty") == "quadratic"
+
+
 @pytest.mark.parametrize("shrink", [1, 2, 4])
 def test_a_terms_gradient_is_that_of_the_scores(shrink):
     """Against finite differences of the value, through softmax and interpolation."""
