@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which cannot see what __geta
     from rloss_caffe.filtering import positional_features as positional_features
     from rloss_caffe.filtering.mean_field import mean_field as mean_field
     from rloss_caffe.losses import densecrf_loss as densecrf_loss
+    from rloss_caffe.losses import local_potts_loss as local_potts_loss
     from rloss_caffe.losses import region_of_interest as region_of_interest
     from rloss_caffe.losses import size_constraint_loss as size_constraint_loss
     from rloss_caffe.nets import Net as Net
@@ -37,6 +38,7 @@ _HOME_OF = {
     "bilateral_filter_batch": "rloss_caffe.filtering",
     "positional_features": "rloss_caffe.filtering",
     "densecrf_loss": "rloss_caffe.losses",
+    "local_potts_loss": "rloss_caffe.losses",
     "mean_field": "rloss_caffe.filtering.mean_field",
     "region_of_interest": "rloss_caffe.losses",
     "size_constraint_loss": "rloss_caffe.losses",

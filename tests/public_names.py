@@ -36,6 +36,8 @@ def losses() -> float:
     roi: NDArray[np.float32] = rloss_caffe.region_of_interest(images)
     result = rloss_caffe.densecrf_loss(images, segmentations, bi_xy_std=5.0, bi_rgb_std=10.0, roi=roi)
     gradient: NDArray[np.float32] = result.gradient(2.0)
+    local = rloss_caffe.local_potts_loss(images, segmentations, radius=2, relaxation="absolute", roi=roi)
+    gradient += local.gradient()
     value: float = result.value
     refined: NDArray[np.float32] = rloss_caffe.mean_field(images[0], segmentations[0])
     value += rloss_caffe.size_constraint_loss(segmentations, upper=[20.0, 5.0], roi=roi).value

@@ -7,11 +7,26 @@ in the same order, the same results bit for bit. The tests compare them; `_choic
 import numpy as np
 from numba import njit
 
-__all__ = ["LANES", "NAME", "TILE", "add_row", "blur_row", "clear_row", "embed_lanes", "load_tile", "store_tile"]
+__all__ = [
+    "DIFFERENCE",
+    "LANES",
+    "NAME",
+    "SIGN",
+    "SUM",
+    "TILE",
+    "add_row",
+    "blur_row",
+    "clear_row",
+    "embed_lanes",
+    "load_tile",
+    "store_tile",
+    "sum_pairs",
+]
 
 NAME = "plain"
 LANES = 16  # pixels embedded together
 TILE = 8  # pixels transposed together
+SUM, DIFFERENCE, SIGN = 0, 1, 2  # what `sum_pairs` takes of a pair of pixels
 
 
 @njit
@@ -120,3 +135,25 @@ def store_tile(width, tile, row, out, first):
     for channel in range(min(width, out.shape[0])):
         for pixel in range(TILE):
             out[channel, first + pixel] = tile[row + pixel, channel]
+
+
+@njit
+def sum_pairs(width, form, pixels, target, first, rows, centre, steps, weights, column, count):
+    """For neighbouring pixels i, sums over `count` pairs: ``target[first + i] += weights[:, column + i] * term``.
+
+    The term is ``other`` (SUM), ``own - other`` (DIFFERENCE) or the sign of that (SIGN), with ``own`` the row
+    ``rows[centre + i]`` and ``other`` the row that lies ``steps[pair]`` behind it.
+    """
+    for pixel in range(pixels):
+        for pair in range(count):
+            weight = weights[pair, column + pixel]
+            for channel in range(width):
+                own, other = rows[centre + pixel, channel], rows[centre + pixel + steps[pair], channel]
+                if form == SUM:
+                    target[first + pixel, channel] += weight * other
+                elif form == DIFFERENCE:
+                    target[first + pixel, channel] += weight * (own - other)
+                elif own > other:
+                    target[first + pixel, channel] += weight
+                elif own < other:
+                    target[first + pixel, channel] -= weight

@@ -9,9 +9,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from rloss_caffe.filtering._plain import TILE
+from rloss_caffe.filtering._plain import DIFFERENCE, SUM, TILE
 
-__all__ = ["add_row", "blur_row", "clear_row", "load_tile", "store_tile"]
+__all__ = ["add_row", "blur_row", "clear_row", "load_tile", "store_tile", "sum_pairs"]
 
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
@@ -176,3 +176,77 @@ def store_tile(typing_context, width, tile, row, out, first):
         return context.get_dummy_value()
 
     return types.void(width, tile, types.int64, out, types.int64), generate
+
+
+@intrinsic(prefer_literal=True)
+def sum_pairs(typing_context, width, form, pixels, target, first, rows, centre, steps, weights, column, count):
+    """Add to neighbouring rows of ``target`` what `_plain.sum_pairs` says; they stay in registers meanwhile."""
+    size, kind, together = width.literal_value, form.literal_value, pixels.literal_value
+
+    def generate(context, builder, signature, arguments):
+        _, _, _, target, first, rows, centre, steps, weights, column, count = arguments
+        target = _Rows(context, builder, signature.args[3], target, size)
+        rows = _Rows(context, builder, signature.args[5], rows, size)
+        steps = context.make_array(signature.args[7])(context, builder, steps).data
+        weights = context.make_array(signature.args[8])(context, builder, weights)
+        length = builder.extract_value(weights.shape, 1)
+
+        def next_to(row, pixel):
+            return builder.add(row, ir.Constant(_I64, pixel))
+
+        totals = [target.load(next_to(first, pixel)) for pixel in range(together)]
+        own = [rows.load(next_to(centre, pixel)) for pixel in range(together)] if kind != SUM else []
+        before = builder.block
+        loop, after = builder.append_basic_block("pairs"), builder.append_basic_block("after_pairs")
+        zero = ir.Constant(_I64, 0)
+        builder.cbranch(builder.icmp_signed(">", count, zero), loop, after)
+
+        builder.position_at_end(loop)
+        pair = builder.phi(_I64)
+        running = [[builder.phi(vector.type) for vector in vectors] for vectors in totals]
+        step = builder.load(builder.gep(steps, [pair]))
+        place = builder.add(builder.mul(pair, length), column)
+        sums = []
+        for pixel in range(together):
+            weight = rows.spread(builder.load(builder.gep(weights.data, [next_to(place, pixel)])))
+            other = rows.load(next_to(builder.add(centre, step), pixel))
+            if kind == SUM:
+                terms = [builder.fmul(w, value) for w, value in zip(weight, other)]
+            elif kind == DIFFERENCE:
+                terms = [builder.fmul(w, builder.fsub(a, b)) for w, a, b in zip(weight, own[pixel], other)]
+            else:
+                nothing = rows.constant(0.0)
+                terms = [
+                    builder.select(
+                        builder.fcmp_ordered(">", a, b),
+                        w,
+                        builder.select(builder.fcmp_ordered("<", a, b), builder.fsub(none, w), none),
+                    )
+                    for w, a, b, none in zip(weight, own[pixel], other, nothing)
+                ]
+            sums.append([builder.fadd(total, term) for total, term in zip(running[pixel], terms)])
+        following = builder.add(pair, ir.Constant(_I64, 1))
+        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+        pair.add_incoming(zero, before)
+        pair.add_incoming(following, loop)
+        for pixel in range(together):
+            for phi, start, end in zip(running[pixel], totals[pixel], sums[pixel]):
+                phi.add_incoming(start, before)
+                phi.add_incoming(end, loop)
+
+        builder.position_at_end(after)
+        for pixel in range(together):
+            results = []
+            for start, end in zip(totals[pixel], sums[pixel]):
+                result = builder.phi(start.type)
+                result.add_incoming(start, before)
+                result.add_incoming(end, loop)
+                results.append(result)
+            sums[pixel] = results  # all phis of a block stand in front of its other instructions
+        for pixel in range(together):
+            target.store(next_to(first, pixel), sums[pixel])
+        return context.get_dummy_value()
+
+    integer = types.int64
+    arguments = (width, form, pixels, target, integer, rows, integer, steps, weights, integer, integer)
+    return types.void(*arguments), generate

@@ -6,6 +6,7 @@ import numpy as np
 import rloss_caffe
 from helpers.hostile import Case
 from rloss_caffe import bilateralfilter as swig
+from rloss_caffe.filtering.window import PairWindow
 from rloss_caffe.losses import gradients
 from rloss_caffe.numerics import confusion, interpolation
 
@@ -260,6 +261,49 @@ def _loss_gradient(images, segmentations, scale, out=None):
     return rloss_caffe.densecrf_loss(images, segmentations, 9, 20).gradient(scale, out)
 
 
+def _local_potts(**arguments):
+    result = rloss_caffe.local_potts_loss(**arguments)
+    return result.value, result.gradient()
+
+
+def _local_potts_arguments(rng):
+    size, batch = _size(rng), rng.randint(1, 4)
+    return {
+        "images": _image(rng, batch, rng.randint(1, 5), *size),
+        "segmentations": _values(rng, batch, rng.choice(_CHANNELS[:7]), *size),
+        "radius": int(rng.randint(1, 4)),
+        "xy_std": float(rng.uniform(1, 9)),
+        "rgb_std": float(rng.uniform(4, 50)),
+        "relaxation": str(rng.choice(["bilinear", "quadratic", "absolute"])),
+        "normalization": str(rng.choice(["VALID", "WEIGHTS", "BATCH_SIZE"])),
+        "contrast": str(rng.choice(["fixed", "image"])),
+        "space": str(rng.choice(["gaussian", "inverse_distance"])),
+        "labels": rng.choice([0, 255], (batch, *size)).astype(np.float32),
+        "classes": "labelled",
+        "roi": (rng.rand(batch, *size) > 0.3).astype(np.float32),
+        "num_threads": _threads(rng),
+    }
+
+
+def _window(values, form="sum", out=None, **arguments):
+    return PairWindow(**arguments).apply(values, form, out)
+
+
+def _window_arguments(rng):
+    size = _size(rng)
+    return {
+        "image": _image(rng, rng.randint(1, 5), *size),
+        "radius": int(rng.randint(1, 4)),
+        "xy_std": float(rng.uniform(1, 9)),
+        "rgb_std": float(rng.uniform(4, 50)),
+        "space": str(rng.choice(["gaussian", "inverse_distance"])),
+        "roi": (rng.rand(*size) > 0.3).astype(np.float32),
+        "num_threads": _threads(rng),
+        "values": _values(rng, rng.choice(_CHANNELS[:7]), *size),
+        "form": str(rng.choice(["sum", "difference", "sign"])),
+    }
+
+
 def _gradients(**arguments):
     found = gradients.densecrf_gradients(**arguments)
     return found.value, found.probability, found.score
@@ -295,6 +339,32 @@ CASES = {
     ),
     "losses.size_constraint.SizeConstraintResult": Case(
         _size_gradient, lambda rng: {"segmentations": _values(rng, 2, 3, 8, 9), "scale": 0.5}, out="out"
+    ),
+    "losses.local_potts.local_potts_loss": Case(
+        _local_potts,
+        _local_potts_arguments,
+        may_be_none=("roi", "num_threads"),
+        positive=("xy_std", "rgb_std"),
+        refused={"num_threads": (0, -1), "radius": (0, -1), "roi": (-np.ones((1, 2, 2)),)},
+    ),
+    "losses.local_potts.LocalPottsResult": Case(
+        lambda images, segmentations, scale, out=None: rloss_caffe.local_potts_loss(images, segmentations).gradient(
+            scale, out
+        ),
+        lambda rng: {"images": _image(rng, 2, 3, 8, 9), "segmentations": _values(rng, 2, 3, 8, 9), "scale": 0.5},
+        out="out",
+    ),
+    "filtering.window.PairWindow": Case(
+        _window,
+        _window_arguments,
+        may_be_none=("roi", "rgb_std", "num_threads"),
+        positive=("xy_std", "rgb_std"),
+        refused={"num_threads": (0, -1), "radius": (0, -1)},
+    ),
+    "filtering.window.PairWindow.apply": Case(
+        lambda image, values, form, out=None: PairWindow(image, 2, 3.0, 20.0).apply(values, form, out),
+        lambda rng: {"image": _image(rng, 3, 8, 9), "values": _values(rng, 4, 8, 9), "form": "difference"},
+        out="out",
     ),
     "losses.gradients.densecrf_gradients": Case(
         _gradients,

@@ -1,0 +1,190 @@
+"""Sums over the pairs of pixels inside a window, weighted by distance and colour.
+
+    w_ij = space(x_i - x_j) exp(-|c_i - c_j|^2 / (2 rgb_std^2))     for j != i, |x_i - x_j|_inf <= radius, both inside
+    space: gaussian exp(-d^2 / (2 xy_std^2)) or inverse_distance 1 / d, with d = |x_i - x_j|
+
+W is symmetric, has no self term, and is not normalised. With m the region of interest, the operator is W times m.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rloss_caffe.filtering import _pairs
+from rloss_caffe.filtering._apply import WIDTHS
+from rloss_caffe.filtering._plain import DIFFERENCE, SIGN, SUM
+from rloss_caffe.numerics.arrays import allocate, bandwidth, image_array, output_array, real_array, whole_number
+from rloss_caffe.numerics.threads import bounds, resolve_num_threads, run
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["FORMS", "SPACES", "PairWindow"]
+
+FORMS = {"sum": SUM, "difference": DIFFERENCE, "sign": SIGN}
+SPACES = ("gaussian", "inverse_distance")
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """The pairs of a pixel: for each, how many rows and columns away the other one is, and the distance's part.
+
+    Attributes
+    ----------
+    rows, columns : ndarray, shape (pairs,), int64
+    logarithms : ndarray, shape (pairs,), float32
+        Of the weight's spatial part.
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    logarithms: NDArray[np.float32]
+
+
+def pair_offsets(reach: tuple[int, int], xy_std: float, space: str = "gaussian") -> Offsets:
+    """All pairs of a pixel within `reach` (rows, columns), without the pixel itself."""
+    rows, columns = (axis.ravel() for axis in np.mgrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1])
+    others = (rows != 0) | (columns != 0)
+    rows, columns = rows[others].astype(np.int64), columns[others].astype(np.int64)
+    squares = (rows**2 + columns**2).astype(float)
+    logarithms = -0.5 * np.log(squares) if space == "inverse_distance" else -squares / (2 * float(xy_std) ** 2)
+    return Offsets(rows, columns, np.maximum(logarithms, -_LARGEST).astype(np.float32))
+
+
+class PairWindow:
+    """The pairs of neighbouring pixels of one image, and their weights.
+
+    Parameters
+    ----------
+    image : array_like, shape (C, H, W)
+        C >= 1 channels, finite.
+    radius : int >= 1
+        Rows and columns that the window reaches to each side.
+    xy_std, rgb_std : float > 0
+        Bandwidths in pixels and in the image's units. `rgb_std` None: the image's own, see ``rgb_std`` below.
+    space : {"gaussian", "inverse_distance"}
+        The weight's spatial part; `xy_std` has no meaning for the second.
+    roi : array_like, shape (H, W), optional
+        Region of interest m >= 0, by which each pixel's weight is multiplied; default 1 everywhere.
+    num_threads : int, optional
+        Default `rloss_caffe.get_num_threads()`.
+
+    Attributes
+    ----------
+    rgb_std : float
+        As given, or the root of the mean of |c_i - c_j|^2 over the window's pairs, weighted by m_i m_j; infinite where
+        all colours are the same, or where there is no pair: then only space counts.
+
+    Raises
+    ------
+    ValueError
+        Something does not fit, is out of bounds, or not finite.
+    """
+
+    def __init__(
+        self,
+        image: ArrayLike,
+        radius: int,
+        xy_std: float,
+        rgb_std: float | None,
+        space: str = "gaussian",
+        roi: ArrayLike | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        image = image_array(image)
+        self.shape = height, width = image.shape[1:]
+        radius = whole_number("radius", radius, 1)
+        bandwidth("xy_std", xy_std)
+        if space not in SPACES:
+            raise ValueError(f"space must be one of {', '.join(SPACES)}, found {space!r:.80}")
+        region = (
+            np.ones((height, width), np.float32) if roi is None else real_array("roi", roi, self.shape, finite=True)
+        )
+        if region.min() < 0:
+            raise ValueError(f"roi must hold values >= 0, found {region.min():g}")
+        self._threads = resolve_num_threads(num_threads)
+        self._reach = min(radius, height - 1), min(radius, width - 1)
+        self.offsets = pair_offsets(self._reach, xy_std, space)
+        margin = [(side, side) for side in self._reach]
+        self._image = np.pad(image, [(0, 0), *margin])
+        self._region = np.pad(region, margin)
+        self._bands = bounds(height, self._threads)
+        self.rgb_std = self._own_contrast() if rgb_std is None else float(bandwidth("rgb_std", rgb_std))
+        # Not infinite: times a difference of 0 that would be NaN.
+        self._contrast = np.float32(min(1 / (math.sqrt(2) * self.rgb_std), _LARGEST))
+
+    def _own_contrast(self) -> float:
+        offsets = self.offsets
+        half = (offsets.rows > 0) | ((offsets.rows == 0) & (offsets.columns > 0))  # each pair once
+        steps = offsets.rows[half], offsets.columns[half]
+        sums = np.empty((self.shape[0], 2))
+        reach = self._reach
+        run(
+            _pairs.sum_squared_differences,
+            [(self._image, self._region, *steps, reach, *band, sums) for band in self._bands],
+        )
+        total, amount = sums.sum(axis=0)
+        return math.sqrt(total / amount) if total > 0 else math.inf
+
+    def apply(
+        self,
+        values: ArrayLike,
+        form: str = "sum",
+        out: NDArray[np.float32] | None = None,
+        degree: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """Weighted sums over each pixel's neighbours, of every channel.
+
+        Parameters
+        ----------
+        values : array_like, shape (K, H, W)
+            Finite.
+        form : {"sum", "difference", "sign"}
+            ``sum_j w_ij m_j v_j``, ``sum_j w_ij m_j (v_i - v_j)`` or ``sum_j w_ij m_j sign(v_i - v_j)``.
+        out : ndarray, shape (K, H, W), float32, C-contiguous, optional
+            Where to write the result; may be `values` itself.
+        degree : ndarray, shape (H, W), float32, C-contiguous, optional
+            Receives ``sum_j w_ij m_j``.
+
+        Returns
+        -------
+        ndarray, shape (K, H, W), float32
+
+        Raises
+        ------
+        ValueError
+            Shapes or types do not fit, or NaN or infinity.
+        """
+        values = real_array("values", values, ("channels", *self.shape), finite=True)
+        if form not in FORMS:
+            raise ValueError(f"form must be one of {', '.join(FORMS)}, found {form!r:.80}")
+        out = output_array("out", out, values.shape, may_be={"values": values})
+        if degree is not None:
+            degree = output_array("degree", degree, self.shape, apart_from={"values": values, "out": out})
+        for first in range(0, len(values), WIDTHS[-1]):
+            group = slice(first, first + WIDTHS[-1])
+            self._apply_group(values[group], FORMS[form], out[group], degree if first == 0 else None)
+        return out
+
+    def _apply_group(self, values, form, out, degree):
+        channels, height, width = values.shape
+        size = next(size for size in WIDTHS if size >= channels)
+        to_rows, sum_strips = _pairs.to_rows_kernel(size), _pairs.sum_strips_kernel(size, form)
+        rows = allocate("the padded values", (self._region.size, size))
+        rows[...] = 0
+        planes, sums = values.reshape(channels, -1), out.reshape(channels, -1)
+        run(to_rows, [(planes, width, self._reach, *band, rows) for band in self._bands])
+        offsets = self.offsets
+        with_degree = degree is not None
+        weights = degree.reshape(-1) if with_degree else np.empty(0, np.float32)
+        pairs = self._image, self._region, offsets.rows, offsets.columns, offsets.logarithms, self._contrast
+        run(
+            sum_strips,
+            [(*pairs, rows, self._reach, *band, sums, with_degree, weights) for band in self._bands],
+        )
