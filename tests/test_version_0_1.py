@@ -131,9 +131,16 @@ def test_run_script():
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_network(network):
+def test_network(network, tmp_path):
+    """The files are there; those of 20,000 lines after one command."""
+    script = str(ROOT / "exper" / "generate_networks.py")
+    subprocess.run([sys.executable, script, network, "--output", str(tmp_path)], check=True, capture_output=True)
     for name in NETWORK_FILES:
-        assert (ROOT / "exper" / "pascal_scribble" / "config" / network / f"{name}.prototxt").is_file()
+        written = tmp_path / network / f"{name}.prototxt"
+        committed = ROOT / "exper" / "pascal_scribble" / "config" / network / f"{name}.prototxt"
+        large = network == "resnet-101" and "solver" not in name
+        assert large or committed.read_text() == written.read_text()
+        assert (len(written.read_text().splitlines()) > 20000) == large
 
 
 def test_layers_in_a_net_of_version_0_1(tmp_path):

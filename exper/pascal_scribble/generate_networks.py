@@ -1,12 +1,16 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """Write the prototxts of the experiments: exper/pascal_scribble/config/NET/*.prototxt.
 
-    python exper/generate_networks.py            write all files
-    python exper/generate_networks.py --check    change nothing; exit code 1 and a list if a file is out of date
+    python exper/generate_networks.py               write the files that are committed, and bring others up to date
+    python exper/generate_networks.py resnet-101    write all of a network's files; resnet-101's own are too large to
+                                                    be committed, and git ignores them
+    python exper/generate_networks.py resnet-101/test deeplab_vgg16/train    write these
+    python exper/generate_networks.py --check       change nothing; exit code 1 and a list if a file is out of date
 
-Each network has five files: train and trainwithdensecrfloss (the two phases), their solvers, and test. They are
-templates: run_pascal_scribble.sh fills in ${EXP}, ${NET_ID}, ${NUM_LABELS}, ${DATA_ROOT}, ${TRAIN_SET}, ${TEST_SET}
-and ${DENSECRF_LOSS_WEIGHT}. To change a network, change this script, run it and commit both.
+Each network has a solver and a net for phase one, which is called train; the same for phase two with each loss, such as
+trainwithdensecrfloss; and test. They are templates: run_pascal_scribble.sh fills in ${EXP}, ${NET_ID}, ${NUM_LABELS},
+${DATA_ROOT}, ${TRAIN_SET}, ${TEST_SET} and ${DENSECRF_LOSS_WEIGHT}. To change a network or a loss, change this script,
+run it and commit both. It needs Python's own library only, as it also runs where Python has no Caffe.
 
 How to read it: a network is a function that appends layers to a `Net`, from top to bottom. A helper appends a layer
 or a block and returns the name of its last blob. The four networks of Tang et al. (ECCV 2018) keep the original's
@@ -16,24 +20,97 @@ layer and parameter names, since published weights load by these names, and its 
 import argparse
 import json
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-
-from caffe.proto import caffe_pb2
-from google.protobuf import text_format
-
-from rloss_caffe.data.samples import MEAN_BGR
 
 CONFIG = Path(__file__).resolve().parent / "config"
 
 HEADER = "# Written by exper/generate_networks.py. Change that script, not this file.\n"
 
-# The schema wants numbers where the templates have placeholders: these stand in for them until the text is written.
-NUM_LABELS = 4000000021
-DENSECRF_LOSS_WEIGHT = -98765
-PLACEHOLDERS = {
-    f"num_output: {NUM_LABELS}\n": "num_output: ${NUM_LABELS}\n",
-    f"loss_weight: {DENSECRF_LOSS_WEIGHT}\n": "loss_weight: ${DENSECRF_LOSS_WEIGHT}\n",
+MEAN_BGR = [104.008, 116.669, 122.675]  # as in rloss_caffe.data.samples
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Prototxts
+
+
+class Word(str):
+    """A value that is written without quotes: a constant of the schema, or a placeholder for a number."""
+
+
+NUM_LABELS = Word("${NUM_LABELS}")
+DENSECRF_LOSS_WEIGHT = Word("${DENSECRF_LOSS_WEIGHT}")
+MAX, AVE, SUM = map(Word, ("MAX", "AVE", "SUM"))
+
+
+def to_text(fields, indent=""):
+    """A message as text. `fields` is a dict; a list is a repeated field, a dict a message."""
+    lines = []
+    for name, value in fields.items():
+        for item in as_list(value):
+            if isinstance(item, dict):
+                lines.append(f"{indent}{name} {{\n{to_text(item, indent + '  ')}{indent}}}\n")
+            else:
+                lines.append(f"{indent}{name}: {to_word(item)}\n")
+    return "".join(lines)
+
+
+def to_word(value):
+    if isinstance(value, Word):
+        return value
+    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value)
+
+
+def in_order(fields, order):
+    """The fields that are there, in that order."""
+    return {name: fields[name] for name in order.split() if name in fields}
+
+
+def as_list(value):
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The losses of phase two
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A regularised loss beside the cross entropy.
+
+    Attributes
+    ----------
+    layer : str
+        Of rloss_caffe.layers.
+    weight : float or Word
+        Its loss_weight.
+    parameters : dict
+        What differs from the layer's defaults, without the bandwidths of a dense kernel, which are the network's.
+    dense : bool
+        Whether it works on the image at full size, with a dense kernel; else on the scores as they are.
+    labels : bool
+        Whether it takes the label map.
+    """
+
+    layer: str
+    weight: object
+    parameters: dict = field(default_factory=dict)
+    dense: bool = True
+    labels: bool = True
+
+
+NONE = "none"  # phase two as long and with the same rates, without such a loss: the control
+LOSSES = {
+    "densecrf": Loss("DenseCRFLoss", DENSECRF_LOSS_WEIGHT, labels=False),
 }
+
+
+def train_file(loss):
+    """The name of phase two's net."""
+    return f"trainwith{'no' if loss == NONE else loss.replace('_', '')}loss"
+
+
+PHASES = {"train": None, **{train_file(loss): loss for loss in [*LOSSES, NONE]}}  # file: loss
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -41,52 +118,52 @@ PLACEHOLDERS = {
 
 
 class Net:
-    """A network under construction: `file` is train, trainwithdensecrfloss or test."""
+    """A network under construction: `file` is train, another of PHASES, or test."""
 
     def __init__(self, file):
         self.train = file != "test"
-        self.with_densecrf_loss = file == "trainwithdensecrfloss"
-        self.message = caffe_pb2.NetParameter(name="${NET_ID}")
+        self.second_phase = file not in ("train", "test")
+        self.loss = LOSSES.get(PHASES.get(file))
+        self.loss_name = f"{PHASES[file]}_loss" if self.loss else None
+        self.fields = {"name": "${NET_ID}", "layer": []}
 
     def add(self, kind, name, bottoms, top=None, **fields):
         """Append a layer of type `kind`. Its top is called like the layer unless `top` (a name or a list) is given."""
         tops = [name] if top is None else as_list(top)
-        self.message.layer.add(name=name, type=kind, bottom=as_list(bottoms), top=tops, **fields)
+        rules = in_order(fields, "loss_weight param include propagate_down")
+        layer = {"name": name, "type": kind, "bottom": as_list(bottoms), "top": tops, **rules, **fields}
+        self.fields["layer"].append(layer)
         return tops[0] if tops else None
 
     def add_python(self, layer, name, bottoms, top=None, parameters=None, **fields):
         """Append one of rloss_caffe's layers; `parameters` become its param_str."""
         lines = [f"{key}: {to_yaml(value)}" for key, value in parameters.items()]
         python = {"module": "rloss_caffe.layers", "layer": layer, "param_str": "\n".join(lines)}
-        return self.add("Python", name, bottoms, top, python_param=python, **fields)
+        return self.add("Python", name, bottoms, top, **fields, python_param=python)
 
 
 def to_yaml(value):
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def as_list(value):
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+CONVOLUTION = "num_output bias_term pad kernel_size stride weight_filler bias_filler dilation"
 
 
 def conv(net, name, bottom, num_output, kernel_size, lr=(1, 2), std=None, **fields):
     """A convolution with bias. Learning rates and, with `std`, Gaussian fillers are written in train files only."""
-    settings = dict(num_output=num_output, kernel_size=[kernel_size], **fields)
-    for key in {"pad", "stride", "dilation"} & settings.keys():
-        settings[key] = [settings[key]]
+    settings = dict(num_output=num_output, kernel_size=kernel_size, **fields)
     if not net.train:
-        return net.add("Convolution", name, bottom, convolution_param=settings)
+        return net.add("Convolution", name, bottom, convolution_param=in_order(settings, CONVOLUTION))
     if std is not None:
         settings.update(gaussian(std))
+    settings = in_order(settings, CONVOLUTION)
     return net.add("Convolution", name, bottom, param=weight_and_bias(lr), convolution_param=settings)
 
 
 def weight_and_bias(lr, names=(None, None)):
     """The `param` fields: learning rates of weight and bias; only the weight decays."""
-    return [
-        {"name": name, "lr_mult": lr_mult, "decay_mult": decay_mult}
-        for name, lr_mult, decay_mult in zip(names, lr, (1, 0))
-    ]
+    rates = [{"lr_mult": lr_mult, "decay_mult": decay_mult} for lr_mult, decay_mult in zip(lr, (1, 0))]
+    return [{"name": name, **each} if name else each for name, each in zip(names, rates)]
 
 
 def gaussian(std):
@@ -108,14 +185,14 @@ def conv_relu_drop(net, name, suffix, bottom, num_output, kernel_size, **setting
     return dropout(net, f"drop{suffix}", blob)
 
 
-def pool(net, name, bottom, stride, method="MAX"):
+def pool(net, name, bottom, stride, method=MAX):
     """3x3 pooling. With pad 1 an input of 2n+1 gives n+1 at stride 2 and 2n+1 at stride 1."""
     return net.add(
         "Pooling", name, bottom, pooling_param={"pool": method, "kernel_size": 3, "stride": stride, "pad": 1}
     )
 
 
-def eltwise(net, name, bottoms, operation="SUM"):
+def eltwise(net, name, bottoms, operation=SUM):
     return net.add("Eltwise", name, bottoms, eltwise_param={"operation": operation})
 
 
@@ -134,11 +211,11 @@ def data(net, batch_size, data_dim=False, scale_factors=None):
     parameters["batch_size"] = batch_size if net.train else 1
     if net.train:
         parameters["shuffle"] = True
-    parameters.update(label_type="PIXEL", mirror=net.train, crop_size=crop_size, mean_value=list(MEAN_BGR))
+    parameters.update(label_type="PIXEL", mirror=net.train, crop_size=crop_size, mean_value=MEAN_BGR)
     if net.train and scale_factors:
         parameters["scale_factors"] = scale_factors
     tops = ["data", "label"] + (["data_dim"] if data_dim or not net.train else [])
-    include = [{"phase": "TRAIN" if net.train else "TEST"}]
+    include = {"phase": Word("TRAIN" if net.train else "TEST")}
     net.add_python("ImageSegData", "data", [], tops, parameters, include=include)
 
 
@@ -149,7 +226,7 @@ def label_shrink(net, factor=8, name="label_shrink"):
 
 def partial_cross_entropy(net, scores, name="loss", labels="label_shrink", top=None, **fields):
     """Cross entropy over the labelled pixels. The original names no top; pycaffe needs one when there are several."""
-    rules = {"include": [{"phase": "TRAIN"}], "loss_param": {"ignore_label": 255}}
+    rules = {"include": {"phase": Word("TRAIN")}, "loss_param": {"ignore_label": 255}}
     net.add("SoftmaxWithLoss", name, [scores, labels], top, **rules, **fields)
 
 
@@ -159,20 +236,34 @@ def accuracy(net, scores, name="accuracy", labels="label_shrink", top=None):
     net.add_python("SegAccuracy", name, [scores, labels], top, parameters)
 
 
-def densecrf_loss(net, scores, top="fc8_interp", name=None, zoom_factor=8, bi_xy_std=100, bi_rgb_std=15, **fields):
-    """The DenseCRF loss at full resolution: scores up-sampled to `top`, softmax, loss. Only in the second phase."""
-    if not net.with_densecrf_loss:
+def regularized_loss(net, scores, top="fc8_interp", name=None, factor=8, bi_xy_std=100, bi_rgb_std=15, **fields):
+    """The loss of the second phase. `factor` is how much smaller than the image the scores are.
+
+    A dense one works at full resolution: scores up-sampled to `top`, softmax, loss. Another one works on the scores as
+    they are, with the image and the labels at every `factor`-th pixel. The bandwidths are those of a dense kernel;
+    `fields` stand in the original's DenseCRFLoss layer only.
+    """
+    if not net.loss:
         return
-    interp(net, name or top, scores, top, zoom_factor=zoom_factor)
-    net.add("Softmax", f"{top}_softmax", top)
+    parameters = dict(net.loss.parameters)
+    if net.loss.dense:
+        interp(net, name or top, scores, top, zoom_factor=factor)
+        net.add("Softmax", f"{top}_softmax", top)
+        bottoms = ["data", f"{top}_softmax", "label"]
+        parameters = {"bi_xy_std": bi_xy_std, "bi_rgb_std": bi_rgb_std, **parameters}
+    else:
+        image = interp(net, "data_shrink", "data", shrink_factor=factor, pad_beg=0, pad_end=0)
+        bottoms = [image, net.add("Softmax", "softmax_shrink", scores), "label_shrink"]
+    if not net.loss.labels:
+        bottoms.pop()
     net.add_python(
-        "DenseCRFLoss",
-        "densecrf_loss",
-        ["data", f"{top}_softmax"],
-        parameters={"bi_xy_std": bi_xy_std, "bi_rgb_std": bi_rgb_std},
-        propagate_down=[False, True],
-        loss_weight=[DENSECRF_LOSS_WEIGHT],
-        **fields,
+        net.loss.layer,
+        net.loss_name,
+        bottoms,
+        parameters=parameters,
+        loss_weight=net.loss.weight,
+        propagate_down=[False, True, False][: len(bottoms)],
+        **(fields if net.loss_name == "densecrf_loss" else {}),
     )
 
 
@@ -216,19 +307,19 @@ def classifier(net, blob, suffix="", dilation=12, lr=(1, 2), score_lr=(10, 20)):
 
 def deeplab_largefov(net):
     data(net, batch_size=20)
-    blob = pool(net, "pool5a", vgg_trunk(net), 1, "AVE")
+    blob = pool(net, "pool5a", vgg_trunk(net), 1, AVE)
     scores = classifier(net, blob)
     if net.train:
         label_shrink(net)
         # Oddity: weight and top are written in the second phase only. The top's name shows in logs.
-        written = {"top": "softmax_loss", "loss_weight": [1]} if net.with_densecrf_loss else {}
+        written = {"top": "softmax_loss", "loss_weight": 1} if net.second_phase else {}
         partial_cross_entropy(net, scores, **written)
-        densecrf_loss(net, scores)
+        regularized_loss(net, scores)
         accuracy(net, scores)
     else:
         full = interp(net, "fc8_interp", scores, zoom_factor=8)
         accuracy(net, full, labels="label")
-        silence(net, ["label", full, "data_dim"], include=[{"phase": "TEST"}])
+        silence(net, ["label", full, "data_dim"], include={"phase": Word("TEST")})
 
 
 # Source blob, stride to the resolution of the scores, settings of the middle convolution, fillers of the last one.
@@ -259,13 +350,13 @@ def deeplab_msc_largefov(net):
     for stage, branch in enumerate(MSC_BRANCHES, start=1):
         scores.append(msc_branch(net, *branch))
         blob = vgg_stage(net, blob, stage, frozen)
-    blob = pool(net, "pool5a", blob, 1, "AVE")
+    blob = pool(net, "pool5a", blob, 1, AVE)
     scores.append(classifier(net, blob, lr=frozen, score_lr=frozen))
     if net.train:
         fused = eltwise(net, "fc_fusion", scores)
         label_shrink(net)
         partial_cross_entropy(net, fused)
-        densecrf_loss(net, fused, top="fc_fusion_interp", **NO_EFFECT)
+        regularized_loss(net, fused, top="fc_fusion_interp", **NO_EFFECT)
         accuracy(net, fused)
     else:
         names = ["pool1_interp", "pool2_interp", "pool3_interp", "pool4_interp", "fc8_interp"]
@@ -282,7 +373,7 @@ def deeplab_vgg16(net):
     scores = eltwise(net, "fc8_${EXP}", branches)
     if net.train:
         label_shrink(net)
-        densecrf_loss(net, scores, **NO_EFFECT)
+        regularized_loss(net, scores, **NO_EFFECT)
         partial_cross_entropy(net, scores)
         accuracy(net, scores)
         silence(net, "data_dim")
@@ -302,15 +393,9 @@ RESNET_SCALES = ["", "_res05", "_res075"]
 
 def conv_bn_scale(net, scale, names, bottom, num_output, kernel_size, stride, pad, dilation=None):
     """A convolution without bias; batch normalisation with the stored statistics; `names` are those of the three."""
-    settings = {
-        "num_output": num_output,
-        "bias_term": False,
-        "pad": [pad],
-        "kernel_size": [kernel_size],
-        "stride": [stride],
-    }
+    settings = {"num_output": num_output, "bias_term": False, "pad": pad, "kernel_size": kernel_size, "stride": stride}
     if dilation:
-        settings["dilation"] = [dilation]
+        settings["dilation"] = dilation
     conv_name, bn_name, scale_name = names
     weight = [{"name": f"{conv_name}_0", "lr_mult": 1, "decay_mult": 1}]
     blob = net.add("Convolution", conv_name + scale, bottom, param=weight, convolution_param=settings)
@@ -362,10 +447,11 @@ def resnet_classifier(net, scale, bottom):
     scores = []
     for index, dilation in enumerate((6, 12, 18, 24)):
         names = [f"fc1_${{EXP}}_c{index}_w", f"fc1_${{EXP}}_c{index}_b"]
-        settings = {"num_output": NUM_LABELS, "kernel_size": [3], "pad": [dilation], "dilation": [dilation]}
+        settings = {"num_output": NUM_LABELS, "kernel_size": 3, "pad": dilation, "dilation": dilation}
         param = weight_and_bias((10, 20), names) if net.train else [{"name": name} for name in names]
         if net.train:
             settings.update(gaussian(0.01))
+        settings = in_order(settings, CONVOLUTION)
         name = f"fc1_${{EXP}}{scale}_c{index}"
         scores.append(net.add("Convolution", name, bottom, param=param, convolution_param=settings))
     return eltwise(net, f"fc1_${{EXP}}{scale}", scores)
@@ -380,14 +466,14 @@ def resnet_101(net):
     half_up = interp(net, f"{half}_interp", half, zoom_factor=2, pad_beg=0, pad_end=0)
     parameters = {"zoom_factor": 4, "shrink_factor": 3, "pad_beg": 0, "pad_end": 0}
     three_quarters_up = interp(net, f"{three_quarters}_interp", three_quarters, **parameters)
-    fused = eltwise(net, "fc_fusion", [full, three_quarters_up, half_up], "MAX")
+    fused = eltwise(net, "fc_fusion", [full, three_quarters_up, half_up], MAX)
     if not net.train:
         accuracy(net, interp(net, "fc1_interp", fused, zoom_factor=8), labels="label", top="fc1_accuracy")
         silence(net, ["label", "data_dim"])
         return
     label_shrink(net)
     resnet_loss(net, fused)
-    densecrf_loss(net, fused, name="fc1_interp", bi_xy_std=80, bi_rgb_std=13, **NO_EFFECT)
+    regularized_loss(net, fused, name="fc1_interp", bi_xy_std=80, bi_rgb_std=13, **NO_EFFECT)
     resnet_loss(net, full, "_res1")
     resnet_loss(net, three_quarters_up, "_res075")  # not at its own resolution: labels do not shrink to 3/4
     label_shrink(net, 16, "label_shrink16")
@@ -448,7 +534,7 @@ def image_context(net, blob, **fillers):
     """
     blob = conv(net, "conv10", blob, 1000, 1, lr=(0, 0), stride=2)
     relu(net, "relu_conv10", blob)
-    blob = net.add("Pooling", "pool10", blob, pooling_param={"pool": "AVE", "global_pooling": True})
+    blob = net.add("Pooling", "pool10", blob, pooling_param={"pool": AVE, "global_pooling": True})
     blob = net.add("Power", "scale10", blob, power_param={"scale": 1 / 16})
     blob = conv(net, "context", blob, 256, 1, lr=(10, 20), **fillers)
     return net.add("Flatten", "context_flat", blob)
@@ -480,14 +566,16 @@ def deeplab_squeezenet(net):
     blob = conv(net, "fc6", blob, 256, 3, lr=(10, 20), pad=12, dilation=12, **xavier)
     blob = net.add("Bias", "fc6_context", [blob, image_context(net, trunk, **xavier)], bias_param={"axis": 0})
     blob = relu(net, "relu6", blob)
-    if not net.with_densecrf_loss:  # it wants sure predictions: where they waver between classes, background wins
+    if (
+        not net.second_phase
+    ):  # the DenseCRF loss wants sure predictions: where they waver between classes, background wins
         blob = dropout(net, "drop6", blob)
     blob = outlines(net, blob, "fire4/concat", **xavier)
     scores = conv(net, "fc8_${EXP}", blob, NUM_LABELS, 1, lr=(10, 20), std=0.01)
     if net.train:
         label_shrink(net, factor=4)
         partial_cross_entropy(net, scores)
-        densecrf_loss(net, scores, zoom_factor=4)
+        regularized_loss(net, scores, factor=4)
         accuracy(net, scores)
     else:
         accuracy(net, interp(net, "fc8_interp", scores, zoom_factor=4), labels="label")
@@ -532,53 +620,69 @@ SOLVERS = {
     ],
     "deeplab_squeezenet": [
         # Adam: in 150 iterations it comes as far as plain gradient descent in 350.
-        dict(base_lr=1e-4, max_iter=3000, type="Adam", solver_mode="CPU", snapshot=500, **POLY),
-        dict(base_lr=1e-4, max_iter=1500, type="Adam", solver_mode="CPU", snapshot=500, **POLY),
+        dict(base_lr=1e-4, max_iter=3000, type="Adam", solver_mode=Word("CPU"), snapshot=500, **POLY),
+        dict(base_lr=1e-4, max_iter=1500, type="Adam", solver_mode=Word("CPU"), snapshot=500, **POLY),
     ],
 }
 
 
+SOLVER = """train_net base_lr display max_iter lr_policy gamma power momentum weight_decay stepsize snapshot
+snapshot_prefix solver_mode random_seed average_loss iter_size type"""
+
+
 def solver(file, settings):
-    common = {"momentum": 0.9, "weight_decay": 5e-4, "snapshot": 1000, "solver_mode": "GPU"}
-    return caffe_pb2.SolverParameter(
-        train_net=f"${{EXP}}/config/${{NET_ID}}/{file}_${{TRAIN_SET}}.prototxt",
-        snapshot_prefix=f"${{EXP}}/model/${{NET_ID}}/{file}",
-        **{**common, **settings},
-    )
+    fields = {
+        "train_net": f"${{EXP}}/config/${{NET_ID}}/{file}_${{TRAIN_SET}}.prototxt",
+        "snapshot_prefix": f"${{EXP}}/model/${{NET_ID}}/{file}",
+        **{"momentum": 0.9, "weight_decay": 5e-4, "snapshot": 1000, "solver_mode": Word("GPU")},
+        **settings,
+    }
+    return in_order(fields, SOLVER)
 
 
-def to_text(message):
-    """The message as a template: header, plain quotes in param_str, placeholders where stand-ins were."""
-    text = text_format.MessageToString(message, float_format=".6g").replace("\\'", "'")
-    for stand_in, placeholder in PLACEHOLDERS.items():
-        text = text.replace(stand_in, placeholder)
-    return HEADER + text
+def generate(network, file):
+    """The text of a file, which is called without its ending."""
+    if file.startswith("solver"):
+        file = file.replace("solver", "train")
+        fields = solver(file, SOLVERS[network][file != "train"])
+    else:
+        net = Net(file)
+        NETWORKS[network](net)
+        fields = net.fields
+    return HEADER + to_text(fields)
 
 
-def generate():
-    """All files: relative path -> text."""
-    files = {}
-    for name, network in NETWORKS.items():
-        for file, settings in zip(("train", "trainwithdensecrfloss"), SOLVERS[name]):
-            files[f"{name}/{file.replace('train', 'solver')}.prototxt"] = to_text(solver(file, settings))
-        for file in ("train", "trainwithdensecrfloss", "test"):
-            net = Net(file)
-            network(net)
-            files[f"{name}/{file}.prototxt"] = to_text(net.message)
-    return files
+FILES = ["test", *(name.replace("train", kind) for name in PHASES for kind in ("train", "solver"))]
+ALL = [f"{network}/{file}" for network in NETWORKS for file in FILES]
+TOO_LARGE = [name for name in ALL if name.startswith("resnet-101/") and "solver" not in name]  # 20,000 lines
 
 
-def is_current(path, text):
-    return path.is_file() and path.read_text(encoding="utf-8") == text
+def chosen(words):
+    """The names that a command line asks for: `network` or `network/file`, with or without .prototxt."""
+    names = []
+    for word in words:
+        name = word[: -len(".prototxt")] if word.endswith(".prototxt") else word
+        found = [name] if name in ALL else [each for each in ALL if each.split("/")[0] == name]
+        if not found:
+            known = FILES if name.split("/")[0] in NETWORKS else NETWORKS
+            raise ValueError(f"no {word}; there are: {' '.join(known)}")
+        names += found
+    return names
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="*", help="a network or NETWORK/FILE; default: all that are committed")
     parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is out of date")
     parser.add_argument("--output", type=Path, default=CONFIG, metavar="FOLDER", help="default: %(default)s")
     arguments = parser.parse_args(arguments)
-    output = arguments.output
-    stale = {output / name: text for name, text in generate().items() if not is_current(output / name, text)}
+    paths = {name: arguments.output / f"{name}.prototxt" for name in ALL}
+    try:
+        names = chosen(arguments.name) or [name for name in ALL if name not in TOO_LARGE or paths[name].exists()]
+    except ValueError as error:
+        parser.error(str(error))
+    texts = {paths[name]: generate(*name.split("/")) for name in names}
+    stale = {path: text for path, text in texts.items() if not path.is_file() or path.read_text("utf-8") != text}
     for path, text in stale.items():
         print(f"{'out of date:' if arguments.check else 'wrote'} {path}")
         if not arguments.check:

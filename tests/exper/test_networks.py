@@ -15,11 +15,13 @@ caffe = pytest.importorskip("caffe", reason="networks are generated with pycaffe
 from caffe.proto import caffe_pb2  # noqa: E402
 from google.protobuf import text_format  # noqa: E402
 
+from rloss_caffe.data.samples import MEAN_BGR  # noqa: E402
 from rloss_caffe.layers.seg_accuracy import confusion_matrices  # noqa: E402
 
 CONFIG = ROOT / "exper" / "pascal_scribble" / "config"
 ORIGINAL = ["deeplab_largeFOV", "deeplab_msc_largeFOV", "deeplab_vgg16", "resnet-101"]
 FILES = ["train", "trainwithdensecrfloss", "test"]
+LOSSES = ["densecrf", "none"]
 PARAMETERS = {  # numbers of weights with 21 labels
     "deeplab_largeFOV": 20505429,
     "deeplab_msc_largeFOV": 21711550,
@@ -35,28 +37,93 @@ PARAMETERS = {  # numbers of weights with 21 labels
 SCRIPT = ROOT / "exper" / "generate_networks.py"
 
 
-def generate(*words):
-    """Run the script; its exit status and what it prints."""
-    done = subprocess.run([sys.executable, str(SCRIPT), *map(str, words)], capture_output=True, text=True)
-    assert not done.stderr
-    return done.returncode, done.stdout
+def train_file(loss):
+    """The net of phase two."""
+    return f"trainwith{'no' if loss == 'none' else loss.replace('_', '')}loss"
+
+
+TOO_LARGE = [f"resnet-101/{name}.prototxt" for name in ("test", "train", *map(train_file, LOSSES))]
+
+
+def generate(*words, status=0, python=(sys.executable,)):
+    """Run the script; what it prints."""
+    done = subprocess.run([*python, str(SCRIPT), *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    return done.stderr if status == 2 else done.stdout
+
+
+def below(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*.prototxt")}
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """All files of all networks, those too large to be committed as well."""
+    folder = tmp_path_factory.mktemp("config")
+    generate(*PARAMETERS, "--output", folder)
+    return folder
 
 
 def test_the_files_are_what_the_script_writes():
-    assert generate("--check") == (0, "")
+    assert generate("--check") == ""
 
 
 def test_check_notices_a_change(tmp_path):
     folder = ("--output", tmp_path)
-    status, missing = generate("--check", *folder)
-    assert status == 1 and not list(tmp_path.iterdir())
-    status, written = generate(*folder)
-    assert status == 0 and written == missing.replace("out of date:", "wrote")
-    assert len(written.splitlines()) == len(list(tmp_path.rglob("*.prototxt"))) == len(list(CONFIG.rglob("*.prototxt")))
-    assert generate("--check", *folder) == (0, "")
+    missing = generate("--check", *folder, status=1)
+    assert not list(tmp_path.iterdir())
+    written = generate(*folder)
+    assert written == missing.replace("out of date:", "wrote")
+    assert len(written.splitlines()) == len(below(tmp_path))
+    assert generate("--check", *folder) == ""
     changed = tmp_path / "resnet-101" / "solver.prototxt"
     changed.write_text(changed.read_text().replace("0.9", "0.8"))
-    assert generate("--check", *folder) == (1, f"out of date: {changed}\n")
+    assert generate("--check", *folder, status=1) == f"out of date: {changed}\n"
+
+
+def test_large_files_are_written_on_demand_and_kept_up_to_date(tmp_path, config):
+    folder = ("--output", tmp_path)
+    generate(*folder)
+    assert below(config) - below(tmp_path) == set(TOO_LARGE)
+    assert max(len(path.read_text().splitlines()) for path in tmp_path.rglob("*.prototxt")) < 2000
+    (tmp_path / TOO_LARGE[0]).write_text("of an older version")
+    assert generate(*folder) == f"wrote {tmp_path / TOO_LARGE[0]}\n"
+    assert generate(*folder, TOO_LARGE[1], "resnet-101/test") == f"wrote {tmp_path / TOO_LARGE[1]}\n"
+    generate(*folder, "resnet-101")
+    assert below(tmp_path) == below(config)
+
+
+def test_each_network_has_a_solver_and_a_net_of_each_phase_and_loss(config):
+    phases = ["train", *map(train_file, LOSSES)]
+    files = ["test", *phases, *(name.replace("train", "solver") for name in phases)]
+    assert below(config) == {f"{network}/{name}.prototxt" for network in PARAMETERS for name in files}
+    for network in PARAMETERS:
+        for name in phases:
+            solver = (config / network / f"{name.replace('train', 'solver')}.prototxt").read_text()
+            assert f"/{name}_${{TRAIN_SET}}.prototxt" in solver
+            assert f'snapshot_prefix: "${{EXP}}/model/${{NET_ID}}/{name}"' in solver  # none overwrites another's
+            as_densecrf = solver.replace(name, "trainwithdensecrfloss")
+            expected = (config / network / "solverwithdensecrfloss.prototxt").read_text()
+            assert (as_densecrf == expected) == (name != "train")
+
+
+def test_an_unknown_name_is_refused_with_those_that_there_are(tmp_path):
+    folder = ("--output", tmp_path)
+    assert "no resnet; there are: deeplab_largeFOV" in generate("resnet", *folder, status=2)
+    assert "no resnet-101/trian; there are: test train solver" in generate("resnet-101/trian", *folder, status=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_script_needs_no_package(tmp_path, config):
+    """It runs wherever Python does: run_pascal_scribble.sh calls it where CAFFE_BIN is the only Caffe."""
+    generate("deeplab_squeezenet", "--output", tmp_path, python=(sys.executable, "-E", "-S"))
+    name = "deeplab_squeezenet/train.prototxt"
+    assert (tmp_path / name).read_text() == (config / name).read_text()
+
+
+def test_the_mean_colour_is_the_data_layers(config):
+    (data,) = [layer for layer in read_net(config / "deeplab_vgg16" / "train.prototxt").layer if layer.name == "data"]
+    assert tuple(yaml.safe_load(data.python_param.param_str)["mean_value"]) == MEAN_BGR
 
 
 # --- equal to the original -------------------------------------------------------------------------------------------
@@ -147,9 +214,9 @@ def read_layers(path):
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("network", ORIGINAL)
-def test_every_field_is_the_originals(network, file):
+def test_every_field_is_the_originals(network, file, config):
     table = list(read_table(shared_path(f"facts/nets/{network}__{file}.txt")))
-    path = CONFIG / network / f"{file}.prototxt"
+    path = config / network / f"{file}.prototxt"
     assert read_net(path).name == "${NET_ID}"
     found = list(read_layers(path))
     assert [row[0] for row in found] == [row[0] for row in table]
@@ -169,11 +236,11 @@ def test_solvers_are_the_originals():
         assert found == expected, name
 
 
-def test_placeholders_are_those_of_the_run_script():
+def test_placeholders_are_those_of_the_run_script(config):
     known = {"EXP", "NET_ID", "NUM_LABELS", "DATA_ROOT", "TRAIN_SET", "TEST_SET", "DENSECRF_LOSS_WEIGHT"}
-    found = {name for path in CONFIG.rglob("*.prototxt") for name in re.findall(r"\$\{(\w+)\}", path.read_text())}
+    found = {name for path in config.rglob("*.prototxt") for name in re.findall(r"\$\{(\w+)\}", path.read_text())}
     assert found == known
-    for path in CONFIG.rglob("test.prototxt"):
+    for path in config.rglob("test.prototxt"):
         assert "${TRAIN_SET}" not in path.read_text()
 
 
@@ -218,12 +285,13 @@ def fill_in(text, data_root, crop=CROP):
     return re.sub(r"batch_size: \d+", "batch_size: 2\\\\nprefetch: 0\\\\nseed: 1", text)
 
 
-def load(network, file, data_root, monkeypatch, crop=CROP):
-    path = data_root / f"{network}_{file}.prototxt"
-    path.write_text(fill_in((CONFIG / network / f"{file}.prototxt").read_text(), data_root, crop))
+def load(path, data_root, monkeypatch, crop=CROP):
+    text = fill_in(path.read_text(), data_root, crop)
+    filled_in = data_root / f"{path.parent.name}_{path.name}"
+    filled_in.write_text(text)
     monkeypatch.chdir(data_root)
     caffe.set_mode_cpu()
-    return caffe.Net(str(path), caffe.TEST if file == "test" else caffe.TRAIN)
+    return caffe.Net(str(filled_in), caffe.TEST if path.stem == "test" else caffe.TRAIN)
 
 
 def owned(net):
@@ -250,8 +318,8 @@ SCORES = {"deeplab_msc_largeFOV": "fc_fusion", "resnet-101": "fc_fusion"}
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("network", PARAMETERS)
-def test_runs(network, file, data_root, monkeypatch):
-    net = load(network, file, data_root, monkeypatch)
+def test_runs(network, file, config, data_root, monkeypatch):
+    net = load(config / network / f"{file}.prototxt", data_root, monkeypatch)
     assert sum(blob.count for blobs in owned(net).values() for blob in blobs) == PARAMETERS[network]
     randomise(net)
     outputs = net.forward()
@@ -282,8 +350,33 @@ def test_runs(network, file, data_root, monkeypatch):
         assert len(frozen) == 11 and not any(blob.diff.any() for name in frozen for blob in net.params[name])
     if file == "trainwithdensecrfloss":
         assert float(outputs["densecrf_loss"]) < 0
-        gradient = net.blobs[next(name for name in net.blobs if name.endswith("_interp_softmax"))].diff
-        assert np.isfinite(gradient).all() and gradient.any()
+        check_loss(net, "densecrf_loss")
+
+
+def check_loss(net, name):
+    """It has a value, and a gradient that reaches the probabilities."""
+    assert net.blobs[name].data.any()
+    gradient = net.blobs[net.bottom_names[name][1]].diff
+    assert np.isfinite(gradient).all() and gradient.any()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("network", PARAMETERS)
+def test_each_loss_fits_each_network(network, loss, config, data_root, monkeypatch):
+    """Every net is built; the small one runs, forward and backward."""
+    net = load(config / network / f"{train_file(loss)}.prototxt", data_root, monkeypatch)
+    layers = {layer.name: layer for layer in read_net(config / network / f"{train_file(loss)}.prototxt").layer}
+    assert (f"{loss}_loss" in layers) == (loss != "none") == (f"{loss}_loss" in net.blobs)
+    if loss != "none":
+        image, probabilities, *labels = [net.blobs[name].shape for name in layers[f"{loss}_loss"].bottom]
+        assert image[1] == 3 and probabilities[1] == 21 and [shape[1] for shape in labels] == [1] * len(labels)
+        assert {(shape[0], *shape[2:]) for shape in (image, probabilities, *labels)} == {(2, *image[2:])}
+    if network == "deeplab_squeezenet":
+        randomise(net)
+        net.forward()
+        net.backward()
+        if loss != "none":
+            check_loss(net, f"{loss}_loss")
 
 
 # --- deeplab_squeezenet ----------------------------------------------------------------------------------------------
