@@ -1,6 +1,6 @@
 #!/bin/sh
 # Train and test a network on scribbles, in two phases (Tang et al., ECCV 2018): partial cross-entropy, then the same with
-# the DenseCRF loss. Run it again after an interruption: it goes on where it stopped, and skips what is done.
+# a regularised loss. Run it again after an interruption: it goes on where it stopped, and skips what is done.
 #
 # usage: exper/run_pascal_scribble.sh [NAME=VALUE ...]       every NAME may also come from the environment
 #
@@ -8,9 +8,12 @@
 #   NET_ID                    deeplab_largeFOV (default), deeplab_msc_largeFOV, deeplab_vgg16, resnet-101,
 #                             deeplab_squeezenet (small, for CPUs)
 #   RUN_TRAIN                 1: phase one, partial cross-entropy (default); 0: not
-#   RUN_TRAINWITHDENSECRFLOSS 1: phase two, with the DenseCRF loss (default); 0: not
+#   RUN_TRAINWITHDENSECRFLOSS 1: phase two, with the loss that LOSS names (default); 0: not
 #   RUN_TEST                  1: score the final weights of both phases (default); 0: not
-#   DENSECRF_LOSS_WEIGHT      1e-8 (default)
+#   LOSS                      of phase two: densecrf (default), normalized_cut, kernel_cut, local_potts, self_label; none:
+#                             phase two without such a loss, the control. Each has weights and logs of its own name
+#   LOSS_WEIGHT               its weight; default: what its prototxt says. DENSECRF_LOSS_WEIGHT is densecrf's; 1e-8
+#   LOSS_PARAMS               more parameters of its layer, such as "kernel_normalization: symmetric, exact_gradient: true"
 #   DEV_ID                    a GPU's id; cpu; or empty (default): what the solver says, the CPU if there is no GPU
 #   WEIGHTS                   what phase one starts from; 'none' for no weights at all, to try things out.
 #                             Default: $OUTPUT/model/NET_ID/, where the message tells which file is missing
@@ -22,16 +25,17 @@
 #   OUTPUT                    gets model/ log/ config/; default exper/$EXP
 #   MAX_ITER, MAX_ITER2       iterations of phase one and two, to shorten a run; default: the solvers'
 #   BATCH_SIZE, CROP_SIZE     of training, TEST_CROP_SIZE of testing, TEST_ITER images to score, SNAPSHOT interval,
-#   SEED                      random_seed, and BI_XY_STD, BI_RGB_STD the loss's bandwidths; default: what the prototxts
-#                             say, and all images of the list
+#   SEED                      random_seed, and BI_XY_STD, BI_RGB_STD bandwidths of a dense loss; default: what the
+#                             prototxts say, and all images of the list
 #   CAFFE_BIN                 a caffe program built with Python layers; default: rloss-caffe, which needs pycaffe only
 #
 # example: DATA_ROOT=/data/VOC2012 exper/run_pascal_scribble.sh NET_ID=deeplab_vgg16 DEV_ID=0
 set -eu
 
-NAMES="DATA_ROOT NET_ID RUN_TRAIN RUN_TRAINWITHDENSECRFLOSS RUN_TEST DENSECRF_LOSS_WEIGHT DEV_ID WEIGHTS WEIGHTS2
-TRAIN_SET_SUFFIX TEST_SET LIST_DIR EXP NUM_LABELS OUTPUT MAX_ITER MAX_ITER2 BATCH_SIZE CROP_SIZE TEST_CROP_SIZE TEST_ITER
-SNAPSHOT SEED BI_XY_STD BI_RGB_STD CAFFE_BIN"
+NAMES="DATA_ROOT NET_ID RUN_TRAIN RUN_TRAINWITHDENSECRFLOSS RUN_TEST LOSS LOSS_WEIGHT LOSS_PARAMS DENSECRF_LOSS_WEIGHT
+DEV_ID WEIGHTS WEIGHTS2 TRAIN_SET_SUFFIX TEST_SET LIST_DIR EXP NUM_LABELS OUTPUT MAX_ITER MAX_ITER2 BATCH_SIZE CROP_SIZE
+TEST_CROP_SIZE TEST_ITER SNAPSHOT SEED BI_XY_STD BI_RGB_STD CAFFE_BIN"
+LOSSES="densecrf none"
 
 say() { printf '%s\n' "run_pascal_scribble: $*" >&2; }
 
@@ -67,7 +71,15 @@ NET_ID=${NET_ID:-deeplab_largeFOV}
 NUM_LABELS=${NUM_LABELS:-21}
 TRAIN_SET=train${TRAIN_SET_SUFFIX:-}
 TEST_SET=${TEST_SET:-val}
-DENSECRF_LOSS_WEIGHT=${DENSECRF_LOSS_WEIGHT:-1e-8}
+LOSS=${LOSS:-densecrf}
+LOSS_WEIGHT=${LOSS_WEIGHT:-} LOSS_PARAMS=${LOSS_PARAMS:-}
+if [ "$LOSS" = densecrf ]; then
+    LOSS_WEIGHT=${LOSS_WEIGHT:-${DENSECRF_LOSS_WEIGHT:-1e-8}}
+elif [ -n "${DENSECRF_LOSS_WEIGHT:-}" ]; then
+    die "DENSECRF_LOSS_WEIGHT is for LOSS=densecrf; LOSS_WEIGHT sets the weight of $LOSS"
+fi
+wrong=$(printf '%s\n' "$LOSS_PARAMS" | tr ',' '\n' | sed '/^ *$/d; /^ *[a-z_0-9]*: *[^ "\\][^"\\]*$/d')
+[ -z "$wrong" ] || die "LOSS_PARAMS must be 'NAME: VALUE, NAME: VALUE', found '$LOSS_PARAMS'"
 DEV_ID=${DEV_ID:-}
 [ -n "${DATA_ROOT:-}" ] || die "DATA_ROOT is not set: the folder with JPEGImages, pascal_2012_scribble and" \
     "SegmentationClassAug; tools/fetch_data.py fetches them; --help tells more"
@@ -94,6 +106,17 @@ TEMPLATES=pascal_scribble/config/$NET_ID
 CONFIG=$OUTPUT/config/$NET_ID MODEL=$OUTPUT/model/$NET_ID LOG=$OUTPUT/log/$NET_ID
 [ -f "$TEMPLATES/solver.prototxt" ] \
     || die "no network $NET_ID; there are: $(find pascal_scribble/config -mindepth 1 -maxdepth 1 -exec basename {} \; | sort | xargs)"
+case $LOSS in
+    none)
+        phase_two=trainwithnoloss
+        [ -z "$LOSS_WEIGHT$LOSS_PARAMS${BI_XY_STD:-}${BI_RGB_STD:-}" ] \
+            || die "LOSS=none has no loss that LOSS_WEIGHT, LOSS_PARAMS, BI_XY_STD or BI_RGB_STD could be for"
+        ;;
+    *) phase_two=trainwith$(printf '%s' "$LOSS" | tr -d _)loss ;;
+esac
+# shellcheck disable=SC2086 # LOSSES is a list of words
+[ -f "$TEMPLATES/$phase_two.prototxt" ] || printf '%s\n' $LOSSES | grep -qx -e "$LOSS" \
+    || die "no loss $LOSS; there are: $LOSSES"
 [ -d "$DATA_ROOT" ] || die "no folder $DATA_ROOT (DATA_ROOT); tools/fetch_data.py fetches the data"
 
 list_dir=${LIST_DIR:-$EXP/list}
@@ -143,10 +166,13 @@ esac
 
 mkdir -p "$CONFIG" "$MODEL" "$LOG"
 
-# rule FROM TO: a line of sub.sed; TO may hold anything but a line break
-rule() { printf 's|%s|%s|g\n' "$1" "$(printf '%s' "$2" | sed 's/[\\&|]/\\&/g')"; }
+# quoted TEXT: as sed's replacement takes it, between bars; TEXT may hold anything but a line break
+quoted() { printf '%s' "$1" | sed 's/[\\&|]/\\&/g'; }
 
-{
+# rule FROM TO: a line of a sed script
+rule() { printf 's|%s|%s|g\n' "$1" "$(quoted "$2")"; }
+
+rules=$(
     # shellcheck disable=SC2016 # these are the templates' words
     {
         rule '${EXP}/list' "$LIST_DIR"
@@ -158,7 +184,7 @@ rule() { printf 's|%s|%s|g\n' "$1" "$(printf '%s' "$2" | sed 's/[\\&|]/\\&/g')";
         rule '${DATA_ROOT}' "$DATA_ROOT/"
         rule '${TRAIN_SET}' "$TRAIN_SET"
         rule '${TEST_SET}' "$TEST_SET"
-        rule '${DENSECRF_LOSS_WEIGHT}' "$DENSECRF_LOSS_WEIGHT"
+        rule '${DENSECRF_LOSS_WEIGHT}' "$LOSS_WEIGHT"
     }
     [ -z "${SNAPSHOT:-}" ] || rule '^snapshot: .*' "snapshot: $SNAPSHOT"
     case $DEV_ID in
@@ -166,10 +192,20 @@ rule() { printf 's|%s|%s|g\n' "$1" "$(printf '%s' "$2" | sed 's/[\\&|]/\\&/g')";
         cpu) rule '^solver_mode: .*' 'solver_mode: CPU' ;;
         *) rule '^solver_mode: .*' 'solver_mode: GPU' ;;
     esac
-} >"$CONFIG/sub.sed"
+)
 
-# fill_in TEMPLATE RESULT [SED-SCRIPT]
-fill_in() { sed -f "$CONFIG/sub.sed" -e "${3:-}" "$TEMPLATES/$1.prototxt" >"$CONFIG/$2.prototxt"; }
+# fill_in TEMPLATE RESULT [SED-SCRIPT]: a template that is not there, generate_networks.py writes
+fill_in() {
+    template=$TEMPLATES/$1.prototxt
+    if [ ! -f "$template" ]; then
+        python=$ROOT/.venv/bin/python
+        [ -x "$python" ] || python=python3
+        "$python" pascal_scribble/generate_networks.py --output "$CONFIG/templates" "$NET_ID/$1" >/dev/null \
+            || die "no $template, and $python could not write it"
+        template=$CONFIG/templates/$NET_ID/$1.prototxt
+    fi
+    sed -e "$rules" -e "${3:-}" "$template" >"$CONFIG/$2.prototxt"
+}
 
 # settings NAME VALUE ...: a sed script that sets those of a data layer that have a value
 settings() {
@@ -177,6 +213,33 @@ settings() {
         [ -z "$2" ] || printf 's/%s: [0-9]*/%s: %s/g\n' "$1" "$1" "$2"
         shift 2
     done
+}
+
+# parameter NAME VALUE: a sed script that sets one parameter in a param_str, where it stands or behind the others
+parameter() {
+    value=$(quoted "$2")
+    printf '%s\n' "t begin_$1" ":begin_$1" \
+        's|"'"$1"': [^\"]*|"'"$1: $value|" "t end_$1" \
+        's|\\n'"$1"': [^\"]*|\\n'"$1: $value|" "t end_$1" \
+        's|"$|\\n'"$1: $value"'"|' ":end_$1"
+}
+
+# loss_settings: a sed script that sets what LOSS_WEIGHT, LOSS_PARAMS, BI_XY_STD and BI_RGB_STD say
+loss_settings() {
+    printf '/name: "%s_loss"/,/^}/{\n' "$LOSS"
+    [ -z "$LOSS_WEIGHT" ] || rule 'loss_weight: .*' "loss_weight: $LOSS_WEIGHT"
+    case $LOSS$LOSS_PARAMS in
+        densecrf*labelled* | densecrf*gate*) # these take the labels, which the original's layer has not
+            printf '%s\n' 's|bottom: ".*_softmax"|& bottom: "label"|' 's|propagate_down: true|& propagate_down: false|'
+            ;;
+    esac
+    printf '/param_str:/{\n'
+    [ -z "${BI_XY_STD:-}" ] || parameter bi_xy_std "$BI_XY_STD"
+    [ -z "${BI_RGB_STD:-}" ] || parameter bi_rgb_std "$BI_RGB_STD"
+    printf '%s\n' "$LOSS_PARAMS" | tr ',' '\n' | sed 's/^ *//; s/ *$//; /^$/d' | while IFS= read -r pair; do
+        parameter "${pair%%:*}" "$(printf '%s' "${pair#*:}" | sed 's/^ *//')"
+    done
+    printf '}\n}\n'
 }
 
 # --- running ---------------------------------------------------------------------------------------------------------
@@ -257,8 +320,10 @@ max_iter() { sed -n 's/^max_iter: *//p' "$CONFIG/$1_$TRAIN_SET.prototxt"; }
 # train PHASE SOLVER WEIGHTS ITERATIONS
 train() {
     phase=$1 solver=$2 weights=$3
-    fill_in "$phase" "${phase}_$TRAIN_SET" "$(settings batch_size "${BATCH_SIZE:-}" \
-        crop_size "${CROP_SIZE:-}" bi_xy_std "${BI_XY_STD:-}" bi_rgb_std "${BI_RGB_STD:-}")"
+    fill_in "$phase" "${phase}_$TRAIN_SET" "$(
+        settings batch_size "${BATCH_SIZE:-}" crop_size "${CROP_SIZE:-}"
+        [ "$phase" = train ] || loss_settings
+    )"
     fill_in "$solver" "${solver}_$TRAIN_SET" "$(settings max_iter "$4")"
     if [ -n "${SEED:-}" ]; then
         sed -i.old -e '/^random_seed:/d' "$CONFIG/${solver}_$TRAIN_SET.prototxt"
@@ -334,15 +399,15 @@ if [ "${RUN_TRAINWITHDENSECRFLOSS:-1}" = 1 ]; then
     fill_in solver "solver_$TRAIN_SET" "$(settings max_iter "${MAX_ITER:-}")"
     phase_one=$MODEL/train_iter_$(max_iter solver).caffemodel
     if [ "$NET_ID" = deeplab_msc_largeFOV ]; then
-        phase_one=$OUTPUT/model/deeplab_largeFOV/trainwithdensecrfloss_iter_9000.caffemodel
+        phase_one=$OUTPUT/model/deeplab_largeFOV/${phase_two}_iter_9000.caffemodel
     fi
-    train trainwithdensecrfloss solverwithdensecrfloss "${WEIGHTS2:-$phase_one}" "${MAX_ITER2:-${MAX_ITER:-}}"
+    train "$phase_two" "solver${phase_two#train}" "${WEIGHTS2:-$phase_one}" "${MAX_ITER2:-${MAX_ITER:-}}"
 fi
 
 if [ "${RUN_TEST:-1}" = 1 ]; then
     fill_in test "test_$TEST_SET" "$(settings crop_size "${TEST_CROP_SIZE:-}")"
     scored=
-    for phase in train trainwithdensecrfloss; do
+    for phase in train "$phase_two"; do
         solver=$CONFIG/solver${phase#train}_$TRAIN_SET.prototxt
         [ -f "$solver" ] || continue
         weights=$MODEL/${phase}_iter_$(sed -n 's/^max_iter: *//p' "$solver").caffemodel

@@ -15,6 +15,8 @@ from helpers.paths import ROOT
 
 caffe = pytest.importorskip("caffe", reason="the script trains in Caffe")
 
+from caffe.proto import caffe_pb2  # noqa: E402
+
 SCRIPT = str(ROOT / "exper" / "run_pascal_scribble.sh")
 TINY = {
     "NET_ID": "deeplab_squeezenet",
@@ -82,6 +84,38 @@ def test_both_phases_and_the_test(environment):
     assert len(logs) == 4 and all(re.search(r"_\d{8}-\d{6}\.log$", name) for name in logs)
     again = run(environment, "RUN_TEST=0")
     assert "train is done" in again and "trainwithdensecrfloss is done" in again and "Iteration" not in again
+
+
+def phase_two(environment, loss, *arguments, status=0):
+    """Run phase two alone, from nothing; its log, and what it was filled in with."""
+    name = f"trainwith{'no' if loss == 'none' else loss.replace('_', '')}loss"
+    log = run(environment, "RUN_TRAIN=0", "WEIGHTS2=none", "RUN_TEST=0", f"LOSS={loss}", *arguments, status=status)
+    folder = Path(environment["OUTPUT"])
+    return log, (folder / "config" / "deeplab_squeezenet" / f"{name}_train.prototxt").read_text()
+
+
+def weights(environment, name):
+    path = Path(environment["OUTPUT"]) / "model" / "deeplab_squeezenet" / f"{name}_iter_2.caffemodel"
+    net = caffe_pb2.NetParameter.FromString(path.read_bytes())
+    return {layer.name: [list(blob.data) for blob in layer.blobs] for layer in net.layer if layer.blobs}
+
+
+def test_the_control_is_phase_two_with_a_weight_of_zero(environment):
+    log, net = phase_two(environment, "none")
+    assert "densecrf" not in net and "drop6" not in net and "loss = " in log
+    _, net = phase_two(environment, "densecrf", "LOSS_WEIGHT=0")
+    assert "loss_weight: 0" in net
+    assert weights(environment, "trainwithnoloss") == weights(environment, "trainwithdensecrfloss")
+    logs = Path(environment["OUTPUT"]) / "log" / "deeplab_squeezenet"
+    assert sorted(path.name.split("_")[0] for path in logs.iterdir()) == ["trainwithdensecrfloss", "trainwithnoloss"]
+
+
+def test_parameters_of_the_loss(environment):
+    arguments = ["BI_XY_STD=7.5", "LOSS_PARAMS=exact_gradient: true,bi_rgb_std: 11", "MAX_ITER=1"]
+    log, net = phase_two(environment, "densecrf", "LOSS_WEIGHT=3e-9", "DENSECRF_LOSS_WEIGHT=1", *arguments)
+    assert 'param_str: "bi_xy_std: 7.5\\nbi_rgb_std: 11\\nexact_gradient: true"' in net and "loss_weight: 3e-9" in net
+    log, _ = phase_two(environment, "densecrf", "LOSS_PARAMS=bi_xy_sdt: 3", "MAX_ITER=3", status=1)
+    assert "unknown parameter 'bi_xy_sdt', did you mean 'bi_xy_std'?" in log
 
 
 def interrupt(environment, arguments, pattern):
@@ -172,9 +206,17 @@ def test_errors(environment, tmp_path):
     }.items():
         log = run(environment, "WEIGHTS=", f"NET_ID={network}", status=1)
         assert "weights are missing" in log and words in log and ". WEIGHTS=none" in log
+        config = Path(environment["OUTPUT"]) / "config" / network / "train_train.prototxt"
+        assert "${" not in config.read_text()  # resnet-101's template is not committed: it has been written
     log = run(environment, "NET_ID=deeplab_msc_largeFOV", "WEIGHTS=", status=1)
     assert "deeplab_largeFOV/trainwithdensecrfloss_iter_9000.caffemodel; they are the result of the phase" in log
     assert ". WEIGHTS2=none" in log
+    assert "no loss crf; there are: densecrf " in run(environment, "LOSS=crf", status=1)
+    for wrong in ("radius=3", "radius", 'contrast: "image"', "radius: 3; contrast: image\\n"):
+        assert f"'NAME: VALUE, NAME: VALUE', found '{wrong}'" in run(environment, f"LOSS_PARAMS={wrong}", status=1)
+    for variable in ("LOSS_WEIGHT=1", "LOSS_PARAMS=radius: 1", "BI_XY_STD=3"):
+        assert "LOSS=none has no loss" in run(environment, "LOSS=none", variable, status=1)
+    assert "is for LOSS=densecrf; LOSS_WEIGHT" in run(environment, "LOSS=none", "DENSECRF_LOSS_WEIGHT=1", status=1)
     assert "no program /nowhere/caffe (CAFFE_BIN)" in run(environment, "CAFFE_BIN=/nowhere/caffe", status=1)
 
 
