@@ -102,6 +102,9 @@ class Loss:
 NONE = "none"  # phase two as long and with the same rates, without such a loss: the control
 LOSSES = {
     "densecrf": Loss("DenseCRFLoss", DENSECRF_LOSS_WEIGHT, labels=False),
+    "local_potts": Loss(
+        "LocalPottsLoss", 1.0, {"radius": 1, "relaxation": "absolute", "contrast": "image"}, dense=False
+    ),
 }
 
 

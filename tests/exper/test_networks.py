@@ -21,7 +21,7 @@ from rloss_caffe.layers.seg_accuracy import confusion_matrices  # noqa: E402
 CONFIG = ROOT / "exper" / "pascal_scribble" / "config"
 ORIGINAL = ["deeplab_largeFOV", "deeplab_msc_largeFOV", "deeplab_vgg16", "resnet-101"]
 FILES = ["train", "trainwithdensecrfloss", "test"]
-LOSSES = ["densecrf", "none"]
+LOSSES = ["densecrf", "local_potts", "none"]
 PARAMETERS = {  # numbers of weights with 21 labels
     "deeplab_largeFOV": 20505429,
     "deeplab_msc_largeFOV": 21711550,
@@ -105,6 +105,10 @@ def test_each_network_has_a_solver_and_a_net_of_each_phase_and_loss(config):
             as_densecrf = solver.replace(name, "trainwithdensecrfloss")
             expected = (config / network / "solverwithdensecrfloss.prototxt").read_text()
             assert (as_densecrf == expected) == (name != "train")
+
+
+def test_the_run_script_knows_the_same_losses():
+    assert f'\nLOSSES="{" ".join(LOSSES)}"\n' in (ROOT / "exper" / "run_pascal_scribble.sh").read_text()
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are(tmp_path):
