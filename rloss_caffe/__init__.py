@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which cannot see what __geta
     from rloss_caffe.filtering.mean_field import mean_field as mean_field
     from rloss_caffe.losses import densecrf_loss as densecrf_loss
     from rloss_caffe.losses import local_potts_loss as local_potts_loss
+    from rloss_caffe.losses import normalized_cut_loss as normalized_cut_loss
     from rloss_caffe.losses import region_of_interest as region_of_interest
     from rloss_caffe.losses import size_constraint_loss as size_constraint_loss
     from rloss_caffe.nets import Net as Net
@@ -40,6 +41,7 @@ _HOME_OF = {
     "densecrf_loss": "rloss_caffe.losses",
     "local_potts_loss": "rloss_caffe.losses",
     "mean_field": "rloss_caffe.filtering.mean_field",
+    "normalized_cut_loss": "rloss_caffe.losses",
     "region_of_interest": "rloss_caffe.losses",
     "size_constraint_loss": "rloss_caffe.losses",
     "get_num_threads": "rloss_caffe.numerics.threads",

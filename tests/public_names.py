@@ -39,6 +39,8 @@ def losses() -> float:
     local = rloss_caffe.local_potts_loss(images, segmentations, radius=2, relaxation="absolute", roi=roi)
     gradient += local.gradient()
     value: float = result.value
+    cut = rloss_caffe.normalized_cut_loss(images, segmentations, labels=np.zeros((1, 6, 7)), roi=roi)
+    value += cut.value + float(cut.gradient().sum())
     refined: NDArray[np.float32] = rloss_caffe.mean_field(images[0], segmentations[0])
     value += rloss_caffe.size_constraint_loss(segmentations, upper=[20.0, 5.0], roi=roi).value
     return value + float(gradient.sum()) + float(refined.sum())

@@ -14,6 +14,7 @@ _HOME_OF = {
     "ImageSegData": "rloss_caffe.layers.image_seg_data",
     "Interp": "rloss_caffe.layers.interp",
     "LocalPottsLoss": "rloss_caffe.layers.local_potts_loss",
+    "NormalizedCutLoss": "rloss_caffe.layers.normalized_cut_loss",
     "SegAccuracy": "rloss_caffe.layers.seg_accuracy",
     "SizeConstraintLoss": "rloss_caffe.layers.size_constraint_loss",
 }

@@ -10,7 +10,8 @@ class DenseCRFLoss(ImageSegmentationLoss):
     """Value and gradient of the DenseCRF loss of a segmentation under its image.
 
     Bottoms: the image (N, C, H, W), mean-subtracted, as the network sees it; the segmentation (N, K, H, W), class
-    probabilities. Top: the loss, shape (1, 1, 1, 1). There is no implicit loss_weight: write one, about 1e-8.
+    probabilities; optionally the labels (N, 1, H, W), and a region of interest (N, 1, H, W), 0 outside. Top: the loss,
+    shape (1, 1, 1, 1). There is no implicit loss_weight: write one, about 1e-8.
 
     Parameters (param_str)
     ----------------------
@@ -32,6 +33,5 @@ class DenseCRFLoss(ImageSegmentationLoss):
         }
     """
 
-    BOTTOMS = ("image", "segmentation")  # labels and a region of interest come with the function's options
     PARAMETERS = densecrf.PARAMETERS
     LOSS = staticmethod(densecrf.densecrf_loss)

@@ -1,13 +1,17 @@
 """What the losses over pairs of pixels share: checks, the region of interest, and the bilateral kernel's affinity A.
 
-A loss brings a formula. It sees one image at a time: the probabilities S, the region of interest m, and A applied once
-to [S', m], with S' = m S. The batch loop, the lattice and the memory are here.
+A loss brings a formula. It sees one image at a time: the probabilities S of the classes that take part, the region of
+interest m, and A applied once to [S', m], with S' = m S. It leaves the gradient's numbers in the place of A S'. The
+batch loop, the choice of classes, the lattice and the memory are here.
+
+With the symmetric kernel D^-1/2 A D^-1/2, where D has d = A m on its diagonal, all formulas are those of A itself with
+m D^-1/2 in the place of m: S . m D^-1/2 (A (m D^-1/2 S)).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
@@ -16,6 +20,7 @@ from rloss_caffe.filtering import PermutohedralLattice, bilateral_features
 from rloss_caffe.losses._result import Result
 from rloss_caffe.numerics.arrays import allocate, bandwidth, output_array, real_array
 from rloss_caffe.numerics.parameters import Parameter
+from rloss_caffe.numerics.products import scale_rows
 from rloss_caffe.numerics.threads import for_each_image
 
 if TYPE_CHECKING:
@@ -24,13 +29,19 @@ if TYPE_CHECKING:
 __all__ = [
     "BI_RGB_STD",
     "BI_XY_STD",
+    "CLASSES",
     "EXACT_GRADIENT",
+    "IGNORE_LABEL",
+    "KERNEL_NORMALIZATION",
+    "LABELLED_CLASSES",
     "FilteredImage",
     "PairwiseResult",
     "Workspace",
     "apply_affinity",
     "label_array",
+    "labelled_classes",
     "region_of_interest",
+    "takes_labelled",
 ]
 
 BI_XY_STD = Parameter(
@@ -49,6 +60,26 @@ EXACT_GRADIENT = Parameter(
     False,
     doc="true: the exact derivative of the computed value, for twice the time; false: the original's, which takes the "
     "lattice's A for symmetric.",
+)
+CLASSES = Parameter(
+    "classes",
+    "string",
+    "all",
+    choices=("all", "labelled"),
+    doc="labelled: only those that the image's own labels name inside the region of interest; the others get no "
+    "gradient.",
+)
+LABELLED_CLASSES = replace(
+    CLASSES, default=None, doc=f"{CLASSES.doc} Where nothing is given: labelled where there are labels, else all."
+)
+IGNORE_LABEL = Parameter("ignore_label", "int", 255, doc="The label of pixels without one.")
+KERNEL_NORMALIZATION = Parameter(
+    "kernel_normalization",
+    "string",
+    "none",
+    choices=("none", "symmetric"),
+    doc="symmetric: D^-1/2 A D^-1/2, with the degrees d = A m on the diagonal of D, so that dense parts of the image "
+    "count no more than sparse ones.",
 )
 
 
@@ -114,6 +145,38 @@ def label_array(labels: ArrayLike, shape: tuple[int, ...], ignore_label: int = 2
     return given.astype(np.int32)
 
 
+def takes_labelled(classes: str | None, labels: Any) -> bool:
+    """Whether only labelled classes take part, from a parameter `classes` and labels, which may be None."""
+    if classes is None:
+        return labels is not None
+    if CLASSES.checked(classes) == "labelled" and labels is None:
+        raise ValueError("labels must be given where classes is labelled")
+    return classes == "labelled"
+
+
+def labelled_classes(
+    labels: NDArray[np.int32], roi: NDArray[np.float32], classes: int, ignore_label: int
+) -> NDArray[np.int64]:
+    """The classes that one image's labels name inside its region of interest, in order.
+
+    Parameters
+    ----------
+    labels : ndarray, shape (H, W)
+        As `label_array` gives them.
+    roi : ndarray, shape (H, W)
+        0 outside.
+    classes : int
+        How many there are.
+    ignore_label : int
+
+    Returns
+    -------
+    ndarray of int
+    """
+    inside = labels[(labels != ignore_label) & (roi > 0)]
+    return np.flatnonzero(np.bincount(inside, minlength=classes))
+
+
 class Workspace:
     """Memory for the filtered segmentations that a caller keeps from call to call; fresh memory is slow to get.
 
@@ -141,18 +204,21 @@ class FilteredImage:
     Attributes
     ----------
     segmentation : ndarray, shape (K, H, W)
-        S.
+        S, of the K classes that take part.
+    region : ndarray, shape (H, W)
+        m, the region of interest.
     roi : ndarray, shape (H, W)
-        m.
+        What S is multiplied by before and after A: m, or m D^-1/2 with the symmetric kernel.
     filtered : ndarray, shape (K, H, W)
-        A S'.
+        A (roi S), the formula's to write over.
     degree : ndarray, shape (H, W), or None
-        d = A m, where the loss asks for it. Outside the region it may be a little below 0.
+        A roi, where the loss asks for it. Outside the region it may be a little below 0.
     threads : int
         How many to use for this image.
     """
 
     segmentation: NDArray[np.float32]
+    region: NDArray[np.float32]
     roi: NDArray[np.float32]
     filtered: NDArray[np.float32]
     degree: NDArray[np.float32] | None
@@ -168,24 +234,33 @@ class FilteredImage:
 
 @dataclass(frozen=True)
 class FilteredBatch:
-    """What is left of a batch: the formula's values, one an image, and the memory the gradient is made from."""
+    """What is left of a batch: the formula's values, one an image, and what the gradient is made from.
+
+    The gradient of image n and the class whose plane is ``rows[n, k]`` is ``factors[n] roi[n] memory[n, rows[n, k]]``;
+    a row of -1 is a class without gradient.
+    """
 
     values: list[float]
-    filtered: NDArray[np.float32]
-    degree: NDArray[np.float32] | None
+    factors: list[float]
+    memory: NDArray[np.float32]
+    rows: NDArray[np.int64]
     roi: NDArray[np.float32]
     workspace: Workspace | None
     num_threads: int | None
 
 
 def apply_affinity(
-    formula: Callable[[FilteredImage], float],
+    formula: Callable[[FilteredImage], tuple[float, float]],
     images: ArrayLike,
     segmentations: ArrayLike,
     bi_xy_std: float,
     bi_rgb_std: float,
     *,
+    labels: ArrayLike | None = None,
     roi: ArrayLike | None = None,
+    ignore_label: int = IGNORE_LABEL.default,
+    classes: str | None = CLASSES.default,
+    kernel_normalization: str = KERNEL_NORMALIZATION.default,
     with_degree: bool = False,
     num_threads: int | None = None,
     work: Workspace | NDArray[np.float32] | None = None,
@@ -196,15 +271,20 @@ def apply_affinity(
     Parameters
     ----------
     formula : callable
-        From a FilteredImage to the image's value; called in several threads.
+        From a FilteredImage to the image's value and a factor; called in several threads. It leaves in ``filtered``
+        what times the factor and ``roi`` is the value's gradient. It is not called where no class takes part.
     images : array_like, shape (N, C, H, W)
     segmentations : array_like, shape (N, K, H, W)
     bi_xy_std, bi_rgb_std : float
         Bandwidths in pixels and in the images' units, > 0.
-    roi : array_like, shape (N, H, W), optional
+    labels : array_like, shape (N, H, W) or (N, 1, H, W), optional
+        As `label_array` takes them.
+    roi : array_like, shape (N, H, W) or (N, 1, H, W), optional
         >= 0; default `region_of_interest` of the images.
+    ignore_label, classes, kernel_normalization
+        As declared.
     with_degree : bool
-        Filter m as well, as one channel more.
+        Filter the region as well, as one channel more.
     num_threads : int, optional
     work : Workspace or ndarray, optional
         Memory for the filtered segmentations. An ndarray of another shape is left alone.
@@ -224,17 +304,19 @@ def apply_affinity(
     batch, _, height, width = images.shape
     segmentations = real_array("segmentations", segmentations, (batch, "classes", height, width))
     bandwidth("bi_xy_std", bi_xy_std), bandwidth("bi_rgb_std", bi_rgb_std)
-    classes = segmentations.shape[1]
-    rois = allocate("roi", (batch, height, width))
-    if roi is not None:
-        rois[...] = real_array("roi", roi, rois.shape, finite=True)
-        if rois.min() < 0:
-            raise ValueError(f"roi must hold values >= 0, found {rois.min():g}")
-    shape = (batch, classes + 1 if with_degree else classes, height, width)
+    ignore_label = IGNORE_LABEL.checked(ignore_label)
+    symmetric = KERNEL_NORMALIZATION.checked(kernel_normalization) == "symmetric"
+    only_labelled = takes_labelled(classes, labels)
+    label_maps = None if labels is None else label_array(labels, segmentations.shape, ignore_label)
+    count = segmentations.shape[1]
+    rois = _regions(roi, (batch, height, width))
+    shape = (batch, count + 1 if with_degree else count, height, width)
     memory = _memory(work, shape, {"images": images, "segmentations": segmentations, "roi": rois})
+    rows = np.empty((batch, count), np.int64)
+    rows[...] = np.arange(count)
 
-    def filter_one(index: int, threads: int) -> float:
-        segmentation, mask, out = segmentations[index], rois[index], memory[index]
+    def filter_one(index: int, threads: int) -> tuple[float, float]:
+        segmentation, mask = segmentations[index], rois[index]
         if roi is None:
             mask[...] = region_of_interest(images[index : index + 1])[0]
         try:
@@ -242,25 +324,62 @@ def apply_affinity(
         except ValueError:
             real_array("images", images[index], finite=True)  # says where
             raise
+        if only_labelled:
+            real_array("segmentations", segmentation, finite=True)  # also where nothing is filtered
+            chosen = labelled_classes(label_maps[index], mask, count, ignore_label)
+            rows[index] = -1
+            rows[index, chosen] = np.arange(len(chosen))
+            segmentation = segmentation[chosen]
+            if not len(chosen):
+                return 0.0, 0.0
+        taking_part = len(segmentation)
         affinity = lattice(features, threads)
+        region = mask
+        if symmetric:
+            region = mask.copy()
+            mask *= _inverse_root(affinity.filter(np.ones((1, height, width), np.float32), roi=region)[0])
         values = segmentation
+        out = memory[index, : taking_part + with_degree]
         if with_degree:  # in place
             values = out
-            out[:classes], out[classes] = segmentation, 1
+            out[:taking_part], out[taking_part] = segmentation, 1
         try:
             affinity.filter(values, roi=mask, out=out)
         except ValueError as error:  # shapes were checked, so a value is not finite, or a sum
-            raise ValueError(_why_not_finite(segmentation)) from error
-        degree = out[classes] if with_degree else None
-        value = formula(FilteredImage(segmentation, mask, out[:classes], degree, threads, affinity))
-        if not math.isfinite(value):
-            raise ValueError(_why_not_finite(segmentation))
-        return value
+            raise ValueError(_why_not_finite(segmentations[index])) from error
+        degree = out[taking_part] if with_degree else None
+        value, factor = formula(FilteredImage(segmentation, region, mask, out[:taking_part], degree, threads, affinity))
+        if not (math.isfinite(value) and abs(factor) <= _LARGEST):
+            raise ValueError(_why_not_finite(segmentations[index]))
+        return value, factor
 
-    values = for_each_image(filter_one, batch, num_threads)
-    degrees = memory[:, classes] if with_degree else None
+    values, factors = zip(*for_each_image(filter_one, batch, num_threads))
     workspace = work if isinstance(work, Workspace) else None
-    return FilteredBatch(values, memory[:, :classes], degrees, rois, workspace, num_threads)
+    return FilteredBatch(list(values), list(factors), memory, rows, rois, workspace, num_threads)
+
+
+_LARGEST = 3e38  # of single precision
+
+
+def _regions(roi, shape):
+    """Memory for the regions of interest, with the given ones in it."""
+    rois = allocate("roi", shape)
+    if roi is not None:
+        given = real_array("roi", roi, finite=True)
+        batch, height, width = shape
+        if given.shape not in (shape, (batch, 1, height, width)):
+            raise ValueError(f"roi must have shape {shape} or {(batch, 1, height, width)}, found shape {given.shape}")
+        rois[...] = given.reshape(shape)
+        if rois.min() < 0:
+            raise ValueError(f"roi must hold values >= 0, found {rois.min():g}")
+    return rois
+
+
+def _inverse_root(degree):
+    """degree^-1/2, and 0 where the degree is not above 0: outside the region it can be a little below."""
+    positive = degree > 0
+    root = np.sqrt(degree, out=np.ones_like(degree), where=positive)
+    return np.divide(1, root, out=np.zeros_like(degree), where=positive)
 
 
 def _memory(work, shape, inputs):
@@ -280,21 +399,23 @@ def _why_not_finite(segmentation):
 
 
 class PairwiseResult(Result):
-    """The result of a loss that filters.
+    """The result of a loss that filters: its value, and its gradient on demand.
 
     Attributes
     ----------
     value : float
         The loss.
     filtered : ndarray, shape (N, K, H, W)
-        A S', or with the exact gradient the mean of A S' and A^T S'.
+        What the gradient is made from: for DenseCRF A S', or with the exact gradient the mean of A S' and A^T S'.
     roi : ndarray, shape (N, H, W)
+        The region of interest, with the symmetric kernel times D^-1/2.
     """
 
-    def __init__(self, value: float, batch: FilteredBatch) -> None:
-        super().__init__(value, batch.filtered.shape, {"filtered": batch.filtered, "roi": batch.roi})
-        self.filtered = batch.filtered
+    def __init__(self, batch: FilteredBatch) -> None:
+        shape = (*batch.rows.shape, *batch.roi.shape[1:])
+        self.filtered = batch.memory[:, : shape[1]]
         self.roi = batch.roi
+        super().__init__(sum(batch.values) / len(batch.values), shape, {"filtered": batch.memory, "roi": batch.roi})
         self._batch = batch
         self._use = batch.workspace.uses if batch.workspace else 0
 
@@ -304,3 +425,8 @@ class PairwiseResult(Result):
         return super().gradient(scale, out)
 
     gradient.__doc__ = Result.gradient.__doc__
+
+    def _write_gradient(self, scale: float, out: NDArray[np.float32]) -> None:
+        batch = self._batch
+        factors = np.array([factor * scale / len(batch.values) for factor in batch.factors], np.float32)
+        scale_rows(batch.memory, batch.roi, factors, out, batch.rows, batch.num_threads)

@@ -16,7 +16,10 @@ from rloss_caffe.filtering import PermutohedralLattice
 from rloss_caffe.losses._pairwise import (
     BI_RGB_STD,
     BI_XY_STD,
+    CLASSES,
     EXACT_GRADIENT,
+    IGNORE_LABEL,
+    KERNEL_NORMALIZATION,
     FilteredImage,
     PairwiseResult,
     Workspace,
@@ -24,15 +27,15 @@ from rloss_caffe.losses._pairwise import (
 )
 from rloss_caffe.numerics.arrays import flag
 from rloss_caffe.numerics.parameters import documented
-from rloss_caffe.numerics.products import dot, scale_rows
+from rloss_caffe.numerics.products import dot
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["PARAMETERS", "DenseCRFResult", "densecrf_loss"]
+__all__ = ["PARAMETERS", "densecrf_loss"]
 
-PARAMETERS = (BI_XY_STD, BI_RGB_STD, EXACT_GRADIENT)
+PARAMETERS = (BI_XY_STD, BI_RGB_STD, EXACT_GRADIENT, KERNEL_NORMALIZATION, CLASSES, IGNORE_LABEL)
 
 
 @documented(PARAMETERS)
@@ -46,7 +49,12 @@ def densecrf_loss(
     num_threads: int | None = None,
     work: Workspace | NDArray[np.float32] | None = None,
     lattice: Callable[..., Any] = PermutohedralLattice,
-) -> DenseCRFResult:
+    *,
+    kernel_normalization: str = KERNEL_NORMALIZATION.default,
+    classes: str = CLASSES.default,
+    labels: ArrayLike | None = None,
+    ignore_label: int = IGNORE_LABEL.default,
+) -> PairwiseResult:
     """Value and gradient of the DenseCRF loss.
 
     Parameters
@@ -56,7 +64,7 @@ def densecrf_loss(
     segmentations : array_like, shape (N, K, H, W)
         Class probabilities, usually softmax outputs.
     {parameters}
-    roi : array_like, shape (N, H, W), optional
+    roi : array_like, shape (N, H, W) or (N, 1, H, W), optional
         Region of interest, >= 0; default `region_of_interest` of the images. All ones takes every pixel.
     num_threads : int, optional
         Default `rloss_caffe.get_num_threads()`.
@@ -66,10 +74,12 @@ def densecrf_loss(
     lattice : callable, optional
         What filters: from features (d, H, W) and a number of threads to an object with the ``filter`` of
         `rloss_caffe.PermutohedralLattice`, the default.
+    labels : array_like, shape (N, H, W) or (N, 1, H, W), optional
+        Whole numbers: classes, or `ignore_label`. Needed for the labelled classes.
 
     Returns
     -------
-    DenseCRFResult
+    PairwiseResult
         ``value`` (float) and ``gradient(scale=1.0, out=None)``, an array (N, K, H, W). Unpacks as
         ``loss, gradient = densecrf_loss(...)``.
 
@@ -86,11 +96,11 @@ def densecrf_loss(
     """
     exact_gradient = flag("exact_gradient", exact_gradient)
 
-    def formula(image: FilteredImage) -> float:
-        value = dot(image.segmentation, image.roi, image.filtered, image.threads)
+    def formula(image: FilteredImage) -> tuple[float, float]:
+        value = -dot(image.segmentation, image.roi, image.filtered, image.threads)
         if exact_gradient:
             image.symmetrise()
-        return value
+        return value, -2.0
 
     batch = apply_affinity(
         formula,
@@ -102,13 +112,9 @@ def densecrf_loss(
         num_threads=num_threads,
         work=work,
         lattice=lattice,
+        labels=labels,
+        ignore_label=ignore_label,
+        classes=CLASSES.checked(classes),
+        kernel_normalization=kernel_normalization,
     )
-    return DenseCRFResult(-sum(batch.values) / len(batch.values), batch)
-
-
-class DenseCRFResult(PairwiseResult):
-    """The DenseCRF loss's value, and its gradient -(2/N) m (A S') on demand."""
-
-    def _write_gradient(self, scale: float, out: NDArray[np.float32]) -> None:
-        factor = -2.0 * scale / len(self.filtered)
-        scale_rows(self.filtered, self.roi, factor, out, self._batch.num_threads)
+    return PairwiseResult(batch)

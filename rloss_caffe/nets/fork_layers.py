@@ -30,6 +30,7 @@ _LOSSES = {
     "HingeLoss",
     "InfogainLoss",
     "MultinomialLogisticLoss",
+    "NormalizedCutLoss",
     "SigmoidCrossEntropyLoss",
     "SoftmaxWithLoss",
 }

@@ -1,11 +1,11 @@
-"""Kernels of the losses over planar blobs: a masked dot product and a masked scaling, in threads."""
+"""Kernels of the losses over planar blobs: masked dot products, masked scaling, and sums with a degree, in threads."""
 
 import numpy as np
 
 from rloss_caffe.numerics.compiling import jit
 from rloss_caffe.numerics.threads import bounds, resolve_num_threads, run
 
-__all__ = ["dot", "scale_rows"]
+__all__ = ["add_degree", "class_sums", "dot", "scale_rows"]
 
 _BLOCK = 4096  # pixels of one partial sum
 _RUN = 128  # products summed in single precision before they go into a double
@@ -20,12 +20,43 @@ def dot(a, mask, b, num_threads=None):
     return float(partial.sum())
 
 
-def scale_rows(values, mask, factor, out, num_threads=None):
-    """``out = factor * mask * values`` for values (N, K, H, W) and a mask (N, H, W)."""
-    n, k = values.shape[:2]
-    planes, mask, result = values.reshape(n * k, -1), mask.reshape(n, -1), out.reshape(n * k, -1)
+def class_sums(a, mask, b, degree, num_threads=None):
+    """Three sums a plane of a and b (K, H, W): ``m a_k . b_k``, ``m a_k . degree``, ``m a_k^2 . degree``, m the mask.
+
+    Returns an array (3, K), in double precision; the result does not depend on threads.
+    """
+    planes = a.reshape(len(a), -1), mask.reshape(-1), b.reshape(len(b), -1), degree.reshape(-1)
+    partial = np.empty((-(-planes[1].size // _BLOCK), 3, len(a)))
+    pieces = bounds(len(partial), resolve_num_threads(num_threads))
+    run(_class_sums, [(*planes, start, end, partial) for start, end in pieces])
+    return partial.sum(axis=0)
+
+
+def add_degree(values, degree, segmentation, constant, own, linear, num_threads=None):
+    """In place, for planes (K, H, W): ``values_k = (constant_k + linear_k segmentation_k) degree + own_k values_k``.
+
+    The factors are arrays (K,), or None for all 0.
+    """
+    planes = values.reshape(len(values), -1), degree.reshape(-1), segmentation.reshape(len(values), -1)
+    nothing = np.zeros(len(values), np.float32)
+    factors = [nothing if each is None else np.asarray(each, np.float32) for each in (constant, own, linear)]
+    pieces = bounds(len(values), resolve_num_threads(num_threads))
+    kernel = _add_degree if linear is None else _add_degree_times
+    run(kernel, [(*planes, *factors, start, end) for start, end in pieces])
+
+
+def scale_rows(values, mask, factors, out, rows=None, num_threads=None):
+    """``out[n, k] = factors[n] * mask[n] * values[n, k]`` for out (N, K, H, W), a mask (N, H, W) and factors (N,).
+
+    `rows`, whole numbers (N, K), says which plane of ``values[n]`` takes the place of plane k; -1 gives 0.
+    """
+    n, k = out.shape[:2]
+    if rows is None:
+        rows = np.broadcast_to(np.arange(k), (n, k))
+    planes, mask, result = values.reshape(n, values.shape[1], -1), mask.reshape(n, -1), out.reshape(n * k, -1)
+    rows, factors = np.ascontiguousarray(rows, np.int64), np.asarray(factors, np.float32)
     pieces = bounds(n * k, resolve_num_threads(num_threads))
-    run(_scale, [(planes, mask, k, np.float32(factor), start, end, result) for start, end in pieces])
+    run(_scale, [(planes, mask, factors, rows, start, end, result) for start, end in pieces])
 
 
 # Sums may be reordered; NaN and infinity keep their meaning. Inlined, so that there is one order: a process that
@@ -52,9 +83,66 @@ def _dot(a, mask, b, first_block, last_block, partial):
         partial[block] = total
 
 
+@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
+def _short_sums(a, mask, b, degree):
+    products = np.float32(0)
+    degrees = np.float32(0)
+    squares = np.float32(0)
+    for pixel in range(mask.shape[0]):
+        inside = mask[pixel] * a[pixel]
+        products += inside * b[pixel]
+        weighted = inside * degree[pixel]
+        degrees += weighted
+        squares += weighted * a[pixel]
+    return products, degrees, squares
+
+
 @jit
-def _scale(values, mask, channels, factor, start, end, out):
-    for row in range(start, end):
-        source, weight, target = values[row], mask[row // channels], out[row]
-        for pixel in range(weight.shape[0]):
-            target[pixel] = factor * weight[pixel] * source[pixel]
+def _class_sums(a, mask, b, degree, first_block, last_block, partial):
+    for block in range(first_block, last_block):
+        start = block * _BLOCK
+        end = min(start + _BLOCK, mask.shape[0])
+        for channel in range(a.shape[0]):
+            row, other = a[channel], b[channel]
+            products, degrees, squares = 0.0, 0.0, 0.0
+            for first in range(start, end, _RUN):
+                last = min(first + _RUN, end)
+                one, two, three = _short_sums(row[first:last], mask[first:last], other[first:last], degree[first:last])
+                products += np.float64(one)
+                degrees += np.float64(two)
+                squares += np.float64(three)
+            partial[block, 0, channel] = products
+            partial[block, 1, channel] = degrees
+            partial[block, 2, channel] = squares
+
+
+@jit
+def _add_degree(values, degree, segmentation, constant, own, linear, start, end):
+    for channel in range(start, end):
+        row, added, kept = values[channel], constant[channel], own[channel]
+        for pixel in range(degree.shape[0]):
+            row[pixel] = added * degree[pixel] + kept * row[pixel]
+
+
+@jit
+def _add_degree_times(values, degree, segmentation, constant, own, linear, start, end):
+    for channel in range(start, end):
+        row, other = values[channel], segmentation[channel]
+        added, kept, slope = constant[channel], own[channel], linear[channel]
+        for pixel in range(degree.shape[0]):
+            row[pixel] = (added + slope * other[pixel]) * degree[pixel] + kept * row[pixel]
+
+
+@jit
+def _scale(values, mask, factors, rows, start, end, out):
+    channels = rows.shape[1]
+    for position in range(start, end):
+        image, channel = position // channels, position % channels
+        weight, target, factor, row = mask[image], out[position], factors[image], rows[image, channel]
+        if row < 0:
+            for pixel in range(weight.shape[0]):
+                target[pixel] = np.float32(0)
+        else:
+            source = values[image, row]
+            for pixel in range(weight.shape[0]):
+                target[pixel] = factor * weight[pixel] * source[pixel]

@@ -214,13 +214,42 @@ def _loss(work=None, **arguments):
 
 
 def _loss_arguments(rng):
-    size, batch = _size(rng), rng.randint(1, 4)
+    size, batch, classes = _size(rng), int(rng.randint(1, 4)), int(rng.choice(_CHANNELS))
     return {
         "images": _image(rng, batch, rng.randint(1, 5), *size),
-        "segmentations": _values(rng, batch, rng.choice(_CHANNELS), *size),
+        "segmentations": _values(rng, batch, classes, *size),
         **_bandwidths(rng),
         "roi": (rng.rand(batch, *size) > 0.3).astype(np.float32),
         "exact_gradient": bool(rng.randint(2)),
+        "num_threads": _threads(rng),
+        "kernel_normalization": str(rng.choice(["none", "symmetric"])),
+        "classes": str(rng.choice(["all", "labelled"])),
+        "labels": _labels(rng, batch, classes, size),
+        "ignore_label": 255,
+    }
+
+
+def _labels(rng, batch, classes, size):
+    """Label maps with some pixels of each of some classes."""
+    return rng.choice([*range(int(classes)), 255], (batch, *size)).astype(np.float32)
+
+
+def _normalized_cut(work=None, **arguments):
+    result = rloss_caffe.normalized_cut_loss(**arguments, work=work)
+    return result.value, result.gradient()
+
+
+def _normalized_cut_arguments(rng):
+    size, batch, classes = _size(rng), int(rng.randint(1, 4)), int(rng.choice(_CHANNELS))
+    return {
+        "images": _image(rng, batch, rng.randint(1, 5), *size),
+        "segmentations": _values(rng, batch, classes, *size),
+        **_bandwidths(rng),
+        "classes": str(rng.choice(["all", "labelled"])),
+        "exact_gradient": bool(rng.randint(2)),
+        "labels": _labels(rng, batch, classes, size),
+        "roi": (rng.rand(batch, *size) > 0.3).astype(np.float32),
+        "ignore_label": 255,
         "num_threads": _threads(rng),
     }
 
@@ -316,9 +345,16 @@ CASES = {
         _loss_arguments,
         may_be_none=("roi", "num_threads"),
         positive=("bi_xy_std", "bi_rgb_std"),
-        refused={"num_threads": (0, -1), "roi": (-np.ones((1, 2, 2)),)},
+        refused={"num_threads": (0, -1), "roi": (-np.ones((1, 2, 2)),), "labels": (np.full((1, 2, 2), 300),)},
     ),
-    "losses.densecrf.DenseCRFResult": Case(
+    "losses.normalized_cut.normalized_cut_loss": Case(
+        _normalized_cut,
+        _normalized_cut_arguments,
+        may_be_none=("roi", "num_threads", "classes", "labels"),
+        positive=("bi_xy_std", "bi_rgb_std"),
+        refused={"num_threads": (0, -1), "roi": (-np.ones((1, 2, 2)),), "labels": (np.full((1, 2, 2), 300),)},
+    ),
+    "losses._pairwise.PairwiseResult.gradient": Case(
         _loss_gradient,
         lambda rng: {"images": _image(rng, 2, 3, 8, 9), "segmentations": _values(rng, 2, 3, 8, 9), "scale": 0.5},
         out="out",
@@ -507,6 +543,7 @@ CASES = {
 # Names, or modules, that are not in the list, and why.
 NOT_CALLED = {
     "losses.gradients.Gradients": "a record",
+    "losses._pairwise.PairwiseResult": "what the losses make",
     "losses._pairwise.Workspace": "memory whose shape the loss decides",
     "numerics.arrays": "the checks themselves: tests/numerics/test_arrays.py",
     "numerics.compiling": "takes functions",

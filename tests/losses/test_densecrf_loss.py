@@ -268,7 +268,7 @@ def test_defaults_and_docstring_come_from_the_declarations():
     for parameter in densecrf.PARAMETERS:
         assert signature[parameter.name].default == parameter.default
         assert f"{parameter.name} : {parameter.expectation()}, default" in densecrf_loss.__doc__
-    assert [parameter.default for parameter in densecrf.PARAMETERS] == [15, 40, False]  # the original schema's
+    assert [parameter.default for parameter in densecrf.PARAMETERS[:3]] == [15, 40, False]  # the original schema's
 
 
 @settings(max_examples=40, deadline=None)

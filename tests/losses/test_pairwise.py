@@ -18,26 +18,28 @@ def test_degree_is_one_channel_more(threads, work):
 
     def formula(image):
         seen.append((image.degree.copy(), image.filtered.copy()))
-        return float(image.degree.sum())
+        return float(image.degree.sum()), 1.0
 
     batch = apply_affinity(formula, images, segmentations, 10, 30, with_degree=True, num_threads=threads, work=work)
     rois = region_of_interest(images)
-    assert batch.filtered.shape == (2, 4, 14, 15) and batch.degree.shape == (2, 14, 15) and len(seen) == 2
+    assert batch.memory.shape == (2, 5, 14, 15) and len(seen) == 2
     np.testing.assert_array_equal(batch.roi, rois)
     for index in range(2):
         lattice = PermutohedralLattice(bilateral_features(images[index], 10, 30))
         degree = lattice.filter(rois[index])
-        np.testing.assert_allclose(batch.degree[index], degree, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(batch.memory[index, 4], degree, rtol=1e-5, atol=1e-6)
         expected = lattice.filter(segmentations[index], roi=rois[index])
-        np.testing.assert_allclose(batch.filtered[index], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(batch.memory[index, :4], expected, rtol=1e-5, atol=1e-6)
         assert batch.values[index] == pytest.approx(float(degree.sum()), rel=1e-5)
-        assert any(np.array_equal(d, batch.degree[index]) and np.array_equal(f, batch.filtered[index]) for d, f in seen)
+        assert any(
+            np.array_equal(d, batch.memory[index, 4]) and np.array_equal(f, batch.memory[index, :4]) for d, f in seen
+        )
 
 
 def test_a_formula_that_overflows_is_told():
     images, segmentations = smooth_image(6, 7)[None], probabilities(1, 2, 6, 7)
     with pytest.raises(ValueError, match="image 0 of the batch: segmentations must not be so large"):
-        apply_affinity(lambda image: float("inf"), images, segmentations, 5, 5)
+        apply_affinity(lambda image: (float("inf"), 1.0), images, segmentations, 5, 5)
 
 
 def test_labels():
