@@ -233,7 +233,5 @@ class LocalPottsResult(Result):
     def _write_gradient(self, scale: float, out: NDArray[np.float32]) -> None:
         if self._workspace and self._workspace.uses != self._use:
             raise ValueError("a later call took this result's workspace: ask for the gradient before that call")
-        for index, factor in enumerate(self._factors):
-            one = slice(index, index + 1)
-            amount = scale * factor / len(self._factors)
-            scale_rows(self._sums[one], self._rois[one], amount, out[one], self._num_threads)
+        factors = [scale * factor / len(self._factors) for factor in self._factors]
+        scale_rows(self._sums, self._rois, factors, out, num_threads=self._num_threads)

@@ -30,7 +30,6 @@ _LOSSES = {
     "HingeLoss",
     "InfogainLoss",
     "MultinomialLogisticLoss",
-    "NormalizedCutLoss",
     "SigmoidCrossEntropyLoss",
     "SoftmaxWithLoss",
 }

@@ -16,7 +16,6 @@ LAYERS = {
     "DenseCRF": ["dense_crf_param"],
     "ImageSegData": ["image_data_param", "transform_param"],
     "Interp": ["interp_param"],
-    "NormalizedCutLoss": ["normalized_cut_loss_param"],
     "SegAccuracy": ["seg_accuracy_param"],
 }
 # The fork's names of its types in the old form ``layers { type: INTERP }``.
@@ -55,7 +54,6 @@ _TYPES = {
 # message: {field: type}; [type] is repeated, a tuple of names an enum, a message's name that message.
 _NEW_MESSAGES = {
     "DenseCRFLossParameter": {"bi_xy_std": "float", "bi_rgb_std": "float"},
-    "NormalizedCutLossParameter": {},
     "InterpParameter": dict.fromkeys(["height", "width", "zoom_factor", "shrink_factor", "pad_beg", "pad_end"], "int"),
     "SegAccuracyParameter": {
         "metric": ("PixelAccuracy", "ClassAccuracy", "PixelIOU"),
@@ -80,7 +78,6 @@ _NEW_MESSAGES = {
 }
 _LAYER_FIELDS = {
     "densecrf_loss_param": "DenseCRFLossParameter",
-    "normalized_cut_loss_param": "NormalizedCutLossParameter",
     "interp_param": "InterpParameter",
     "seg_accuracy_param": "SegAccuracyParameter",
     "dense_crf_param": "DenseCRFParameter",

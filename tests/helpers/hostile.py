@@ -192,12 +192,12 @@ def flag_trials(case, name, value):
 
 
 def text_trials(case, name, value):
+    yield Trial("None", None, TAKEN if name in case.may_be_none else REFUSED)
     for bad in (
         "",
         value.swapcase(),
         value + " ",
         b"bilinear",
-        None,
         3,
         ["bilinear"],
         {},
