@@ -14,10 +14,7 @@ from rloss_caffe.data.reading import import_cv2, read_label
 from rloss_caffe.data.samples import MEAN_BGR
 from rloss_caffe.datasets import examples, voc
 
-__all__ = ["DEFAULTS", "ArraySource", "Case", "LabelSource", "NetSource", "read_probabilities", "soften"]
-
-# Of the experiments; a net's own settings replace them.
-DEFAULTS = {"bi_xy_std": 100.0, "bi_rgb_std": 15.0, "loss_weight": 1e-8, "exact_gradient": False}
+__all__ = ["ArraySource", "Case", "LabelSource", "NetSource", "read_probabilities", "soften"]
 
 
 @dataclass
@@ -26,19 +23,28 @@ class Case:
 
     Attributes
     ----------
-    image : array (C, H, W)
-        Mean-subtracted.
+    image : array (C, H, W) or None
+        Mean-subtracted; None where the net's loss looks at no image.
     probabilities : array (K, H, W)
     size : (int, int)
         Rows and columns that are no padding.
     label : array, uint8, or None
         The label map that they were made from.
+    given : array (h, w), uint8, or None
+        The image's labels, as the loss and the cross entropy get them, at the image's size.
+    fitted : array (H, W) or None
+        The same at the probabilities' size.
+    roi : array (H, W) or None
+        The region of interest, where the loss's layer has a bottom for it.
     """
 
-    image: np.ndarray
+    image: Optional[np.ndarray]
     probabilities: np.ndarray
     size: tuple
     label: Optional[np.ndarray] = None
+    given: Optional[np.ndarray] = None
+    fitted: Optional[np.ndarray] = None
+    roi: Optional[np.ndarray] = None
 
     def visible(self, array):
         """An array (..., H, W) without the padding."""
@@ -50,14 +56,39 @@ class Case:
         return np.bincount(label[label != voc.IGNORE].ravel(), minlength=len(self.probabilities))
 
 
+class _GivenLabels:
+    """The labels of images beside probabilities from elsewhere: of --labels, else an example's own scribbles."""
+
+    def __init__(self, path, of_examples=False):
+        self._path, self._of_examples = path, of_examples
+
+    def read(self, photo, pixels, n_classes):
+        """The label map of an image, or None if there is none."""
+        if self._path is None:
+            return examples.load_label(photo.name, "scribbles") if self._of_examples and photo.path is None else None
+        path = _beside(self._path, photo, [".png"])
+        label = read_label(path)
+        _check_size(path, label.shape, photo, pixels)
+        largest = int(label[label != voc.IGNORE].max(initial=0))
+        if largest >= n_classes:
+            raise ValueError(f"{path} has the label {largest}, but there are {n_classes} classes, from 0")
+        return label
+
+
 class NetSource:
-    """A network with a DenseCRFLoss layer, whose settings count.
+    """A network with a loss layer, whose settings count.
 
     Attributes
     ----------
-    settings : dict
+    loss : str or None
+        The name of the layer's loss; None where there is no layer.
+    parameters : dict
+        The layer's.
+    loss_weight : float
+    place : str
+        Where the settings are from, for messages.
     origin : str
-        For the reader.
+        Where the probabilities are from, for the reader.
     """
 
     def __init__(self, arguments):
@@ -77,20 +108,34 @@ class NetSource:
         if model in (None, "quickstart"):
             model, weights = quickstart.NET, quickstart.weights()
         self._net = LossNet(model, weights, arguments.layer, arguments.mean)
-        self.settings = {name: getattr(self._net, name) for name in DEFAULTS}
+        self.loss, self.parameters = self._net.loss, self._net.parameters
+        self.loss_weight = self._net.loss_weight
         self.place = f"the layer {self._net.layer!r}"
         named = "the quickstart's " if self._is_quickstart else ""
         self.origin = f"{named}{Path(model).name}, {Path(weights).name}"
+        self._labels = _GivenLabels(arguments.labels, self._is_quickstart)
 
     def describe(self):
         """One line on what is looked at."""
         net = self._net
         score = f"softmax of {net.score!r}" if net.score else "from no Softmax layer: the score gradient is a softmax's"
-        return f"{self.origin}; layer {net.layer!r}: image {net.image!r}, probabilities {net.probability!r} ({score})"
+        image = "" if net.image is None else f"image {net.image!r}, "
+        text = f"{self.origin}; layer {net.layer!r}: {image}probabilities {net.probability!r} ({score})"
+        if net.roi is not None:
+            made = "made by the net" if net.has_roi else "not made of the image: all but the padding is taken for it"
+            text += f", region of interest {net.roi!r} ({made})"
+        return text
 
     def case(self, photo, pixels):
         found = self._net.predict(pixels)
-        return Case(found.image, found.probabilities, found.size)
+        label = self._labels.read(photo, pixels, len(found.probabilities))
+        if label is None and self._net.label is not None:
+            raise ValueError(
+                f"{self.place} has a bottom for labels, {self._net.label!r}: --labels says where those of "
+                f"{photo.name} are"
+            )
+        fitted = None if label is None else found.fit_labels(label)
+        return Case(found.image, found.probabilities, found.size, given=label, fitted=fitted, roi=found.roi)
 
     def names(self, given, n_classes):
         """The names of all classes."""
@@ -102,11 +147,12 @@ class NetSource:
 class ArraySource:
     """Saved probabilities: a file, or a folder with one for each image."""
 
-    place = "the command line"
+    place, loss = "the command line", None
 
     def __init__(self, arguments):
         self._path, self._mean = arguments.probabilities, arguments.mean
-        self.settings, self.origin = dict(DEFAULTS), arguments.probabilities.name
+        self.origin = arguments.probabilities.name
+        self._labels = _GivenLabels(arguments.labels)
 
     def describe(self):
         return ""
@@ -115,7 +161,8 @@ class ArraySource:
         path = _beside(self._path, photo, [".npy", ".npz", "_gradient.npz"])
         probabilities = read_probabilities(path)
         _check_size(path, probabilities.shape[1:], photo, pixels)
-        return Case(_as_blob(pixels, self._mean), probabilities, probabilities.shape[1:])
+        label = self._labels.read(photo, pixels, len(probabilities))
+        return Case(_as_blob(pixels, self._mean), probabilities, probabilities.shape[1:], given=label, fitted=label)
 
     def names(self, given, n_classes):
         return _checked(class_names(given, n_classes), n_classes)
@@ -127,7 +174,7 @@ class LabelSource:
     All images have the same classes: those given by name, else as many as the largest label asks for.
     """
 
-    place = "the command line"
+    place, loss = "the command line", None
 
     def __init__(self, arguments, photos):
         self._path, self._mean = arguments.labels, arguments.mean
@@ -143,7 +190,6 @@ class LabelSource:
         for path, label in largest.items():
             if label >= self._n_classes:
                 raise ValueError(f"{path} has the label {label}, but there are {self._n_classes} names of classes")
-        self.settings = dict(DEFAULTS)
         self.origin = f"labels made soft, confidence {self._confidence:g}, blurred by {self._blur:g} pixels"
 
     def describe(self):
@@ -154,7 +200,7 @@ class LabelSource:
         label = read_label(path)
         _check_size(path, label.shape, photo, pixels)
         probabilities = soften(label, self._n_classes, self._confidence, self._blur)
-        return Case(_as_blob(pixels, self._mean), probabilities, label.shape, label)
+        return Case(_as_blob(pixels, self._mean), probabilities, label.shape, label, given=label, fitted=label)
 
     def names(self, given, n_classes):
         if not given and self._are_examples and n_classes == len(examples.CLASSES):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
-from rloss_caffe.losses._pairwise import label_array
+from rloss_caffe.losses._pairwise import IGNORE_LABEL, label_array
 from rloss_caffe.losses._result import Result
 from rloss_caffe.numerics.arrays import real_array
 from rloss_caffe.numerics.parameters import Parameter, documented
@@ -87,8 +87,6 @@ NORMALIZATION = Parameter(
     "region's pixels, the authors'; FRACTION: the penalty of sizes as shares of the region, so that one loss weight "
     "fits every image size; BATCH_SIZE: the penalty in pixels.",
 )
-IGNORE_LABEL = Parameter("ignore_label", "int", 255, doc="The label of pixels without one.")
-
 PARAMETERS = (LOWER, UPPER, UNIT, TAGS, PENALTY, T, NORMALIZATION, IGNORE_LABEL)
 
 

@@ -58,11 +58,15 @@ class InputNet:
         A .caffemodel.
     mean : sequence of float, optional
         Subtracted from the channels. Default: the data layer's, else `MEAN`.
+    optional : sequence of str
+        Blobs that are wanted as well if they are made of the images alone, and not of labels, say.
 
     Attributes
     ----------
     data : str
         The input's name.
+    optional : set of str
+        Those of the optional blobs that there are.
     is_color : bool
     least_size : (int, int) or None
         Rows and columns that the input has at least; None for the image's own.
@@ -73,12 +77,14 @@ class InputNet:
         The images' blob cannot be found, or the weights do not fit.
     """
 
-    def __init__(self, path, net, layers, blobs, weights, mean=None):
+    def __init__(self, path, net, layers, blobs, weights, mean=None, optional=()):
         import caffe
 
-        layers = _ancestors(layers, blobs)
+        every_layer, layers = layers, _ancestors(layers, blobs)
         known = set(caffe.layer_type_list())
         source, self.data = _find_data(path, net, layers)
+        self.optional = {blob for blob in optional if _is_made_of(every_layer, blob, self.data)}
+        layers = _ancestors(every_layer, [*blobs, *self.optional])
         for layer in layers:
             if layer is not source and layer.type not in known:
                 raise ValueError(
@@ -166,6 +172,19 @@ def _ancestors(layers, blobs):
             needed.update(layer.bottom)
             kept.insert(0, layer)
     return kept
+
+
+def _is_made_of(layers, blob, data):
+    """Whether a blob depends on the blob `data`, and on nothing else that comes into the net from outside."""
+    needed, made = {blob}, set()
+    for layer in reversed(layers):
+        found = needed.intersection(layer.top)
+        if found and layer.bottom:
+            needed.update(layer.bottom)
+            made |= found
+        elif found - {data}:
+            return False
+    return needed - made == {data}
 
 
 def _find_data(path, net, layers):

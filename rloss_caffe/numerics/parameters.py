@@ -13,7 +13,7 @@ import numpy as np
 
 from rloss_caffe.numerics.arrays import INT_MAX, flag, shown, whole_number
 
-__all__ = ["Parameter", "ParameterError", "as_comment", "as_docstring", "as_table", "documented"]
+__all__ = ["Parameter", "ParameterError", "as_comment", "as_docstring", "as_table", "documented", "parameters_of"]
 
 INT_MIN = -INT_MAX - 1  # Caffe's sizes and labels are C ints
 
@@ -183,13 +183,22 @@ def as_comment(parameters, indent=""):
 
 
 def documented(parameters):
-    """A decorator that puts the parameters in the place of the line ``{parameters}`` of a docstring."""
+    """A decorator that puts the parameters in the place of the line ``{parameters}`` of a docstring.
+
+    `parameters_of` then finds them.
+    """
 
     def decorate(function):
         function.__doc__ = fill(function.__doc__, parameters)
+        function._parameters = tuple(parameters)
         return function
 
     return decorate
+
+
+def parameters_of(function):
+    """The declarations that a function was `documented` with: a tuple of Parameter."""
+    return function._parameters
 
 
 def fill(text, parameters):

@@ -14,7 +14,8 @@ from helpers.paths import ROOT
 from rloss_caffe.commands import main
 from rloss_caffe.commands._probabilities import soften
 from rloss_caffe.datasets import examples
-from rloss_caffe.losses.gradients import densecrf_gradients
+from rloss_caffe.losses import LOSSES
+from rloss_caffe.losses.gradients import compare_push, densecrf_gradients, loss_gradients, push
 
 pytest.importorskip("matplotlib", minversion="3.7")
 pytest.importorskip("cv2", reason="images are read with OpenCV")
@@ -167,7 +168,8 @@ def test_sweep(folder, capsys):
     words = [folder / "im0.png", "--labels", folder / "labels" / "im0.png", "--sweep", "--bi_rgb_std", "5,20"]
     run(*words, "--bi_xy_std", 10, "--output", folder / "out")
     assert size_of(folder / "out" / "im0_sweep.png")[0] == 1200
-    losses = re.findall(r"im0: 10 / (\d+): loss (\S+), \S+ ms", capsys.readouterr().out)
+    said = capsys.readouterr()
+    losses = re.findall(r"im0: 10 / (\d+): loss (\S+), push \S+ \(\S+ % with the cross entropy\), \S+ ms", said.out)
     assert [rgb for rgb, _ in losses] == ["5", "20"] and float(losses[1][1]) < float(losses[0][1]) < 0
 
 
@@ -201,11 +203,34 @@ def test_sweep(folder, capsys):
         (["im0.png", "--probabilities", "im0.png"], "cannot read probabilities from im0.png"),
         (["im0.png", "--probabilities", "arrays", "--names", "a"], "--names: expected 4 names, found 1"),
         (["im0.png", "--model", "net.prototxt"], "--model and --weights belong together"),
-        (["im0.png", "--labels", "labels", "--probabilities", "x"], "choose one of --probabilities, --labels"),
-        (["--bi_xy_std", "3,4"], "--bi_xy_std: several values are for --sweep"),
-        (["--bi_xy_std", "0"], "bandwidths must be above 0, found 0"),
-        (["--sweep", "--npz"], "--npz and --original-names are not for --sweep"),
-        (["--sweep", "--bi_xy_std", "1,2,3,4,5,6,7"], "at most 6 values"),
+        (["im0.png", "--model", "m", "--weights", "w", "--probabilities", "x"], "choose one of --model, --probabil"),
+        (["im0.png", "--labels", "labels", "--bi_xy_std", "3,4"], "--bi_xy_std: several values are for --sweep"),
+        (["im0.png", "--labels", "labels", "--bi_xy_std", "0"], "bi_xy_std must be float > 0, found 0"),
+        (["im0.png", "--labels", "labels", "--bi_xy_std", "wide"], "bi_xy_std must be float > 0, found wide"),
+        (["--sweep", "--npz"], "--npz and --original-names are not for --sweep and --compare"),
+        (["im0.png", "--labels", "labels", "--sweep", "--bi_xy_std", "1,2,3,4,5,6,7"], "at most 6 values of bi_xy_std"),
+        (
+            ["im0.png", "--labels", "labels", "--sweep", "--loss", "size_constraint"],
+            "--sweep: size_constraint has no bandwidth; give a parameter several values, as --t 1,2",
+        ),
+        (["--loss", "unary"], "argument --loss: invalid choice: 'unary'"),
+        (
+            ["im0.png", "--labels", "labels", "--loss", "size_constraint", "--radius", "3"],
+            "radius is no parameter of size_constraint, which has ignore_label, lower",
+        ),
+        (
+            ["im0.png", "--labels", "labels", "--loss", "local_potts", "--relaxation", "cubic"],
+            "relaxation must be one of bilinear, quadratic, absolute, found cubic",
+        ),
+        (["--compare", "densecrf"], "--compare: expected 2 to 6 losses, each once, found 1"),
+        (["--compare", "densecrf,densecrf"], "--compare: expected 2 to 6 losses, each once"),
+        (["--compare", "densecrf,unary"], "--compare: expected losses, densecrf, .*, found 'unary'"),
+        (["--compare", "densecrf,local_potts", "--sweep"], "--compare and --sweep do not go together"),
+        (["--compare", "densecrf,local_potts", "--loss", "densecrf"], "--compare and --loss do not go together"),
+        (
+            ["im0.png", "--probabilities", "arrays", "--labels", "few.png"],
+            "few.png has the label 200, but there are 4 classes, from 0",
+        ),
         (["--confidence", "0"], "--confidence must be above 0"),
         (["--mean", "1,2"], "expected 1 or 3 values"),
         (["--blur", "1e6"], "--blur must be from 0 to 500, found 1e.06"),
@@ -215,6 +240,9 @@ def test_sweep(folder, capsys):
     ],
 )
 def test_mistakes_are_told(folder, capsys, words, message):
+    from PIL import Image
+
+    Image.fromarray(np.full((37, 41), 200, np.uint8)).save("few.png")
     np.save("scores.npy", 3 * np.load("arrays/im0.npy"))
     np.save("flat.npy", np.zeros((37, 41)))
     np.save("empty.npy", np.zeros((3, 0, 0)))
@@ -284,3 +312,93 @@ def test_quickstart_is_trained_once(tmp_path):
     assert "training the quickstart's network" in first.stderr and (quickstart / "output").is_dir()
     assert "training" not in second.stderr
     assert size_of(tmp_path / "rloss_output" / "gradients" / "rocket_gradient.png")[0] == 1200
+
+
+def pushes_in(text):
+    """{loss: (push, cross entropy, share in %, weight of equal push)}"""
+    pattern = (
+        r"im0: (\w+): push on the scores (\S+), cross entropy of \d+ labelled pixels (\S+): (\S+) % is the loss's; "
+        r"equal at loss_weight (\S+)"
+    )
+    return {name: tuple(map(float, numbers)) for name, *numbers in re.findall(pattern, text)}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_without_a_net(folder, capsys, loss):
+    """The gradient is that of the function with these parameters and labels; the push that is told is its own."""
+    words = ["im0.png", "--probabilities", "arrays", "--labels", "labels", "--loss", loss, "--loss_weight", 0.5]
+    given = {"lower": 300.0} if loss == "size_constraint" else {}
+    run(*words, *(f"--{name}={value}" for name, value in given.items()), "--npz", "--output", "out")
+    said = capsys.readouterr()
+    from rloss_caffe.commands._probabilities import _as_blob
+    from rloss_caffe.data.reading import read_image, read_label
+
+    probabilities, labels = np.load("arrays/im0.npy").astype(np.float32), read_label("labels/im0.png")
+    own = {"bi_xy_std": 100.0, "bi_rgb_std": 15.0} if "bi_xy_std" in LOSSES[loss].__code__.co_varnames else {}
+    image = _as_blob(read_image("im0.png"), None)
+    expected = loss_gradients(loss, image, probabilities, loss_weight=0.5, labels=labels, **own, **given)
+    with np.load(folder / "out" / "im0_gradient.npz") as file:
+        np.testing.assert_allclose(file["score_gradient"], expected.score, atol=1e-6 * np.abs(expected.score).max())
+        assert file["loss_name"] == loss and file["loss_weight"] == 0.5
+        assert float(file["loss"]) == pytest.approx(expected.value, rel=1e-6)
+    found = compare_push(expected.score, probabilities, labels)
+    (told,) = pushes_in(said.out).values()
+    assert found.loss > 0 and found.labelled == (labels != 255).sum()
+    wanted = (found.loss, found.cross_entropy, 100 * found.share, 0.5 * found.cross_entropy / found.loss)
+    assert told == pytest.approx(wanted, rel=6e-3)
+
+
+def test_compare_gives_all_the_push_of_the_first(folder, capsys, monkeypatch):
+    from rloss_caffe.pictures import gradient_figures as figures
+
+    drawn = []
+    draw = figures.draw_comparison
+    monkeypatch.setattr(figures, "draw_comparison", lambda *arguments: drawn.append(arguments[0]) or draw(*arguments))
+    words = ["im0.png", "--probabilities", "arrays", "--labels", "labels", "--output", "out", "--loss_weight", 1e-3]
+    run(*words, "--compare", "densecrf,local_potts,size_constraint", "--bi_xy_std", 9, "--radius", 2, "--lower", 300)
+    told = dict(re.findall(r"im0: (\w+): push on the scores \S+ at loss_weight (\S+)", capsys.readouterr().out))
+    assert list(told) == ["densecrf", "local_potts", "size_constraint"] and float(told["densecrf"]) == 1e-3
+    (results,) = drawn
+    first = push(results[0].score)
+    for result in results:
+        assert push(result.score) == pytest.approx(first, rel=1e-4)
+        assert float(told[result.settings.loss]) == pytest.approx(result.settings.loss_weight, rel=6e-3)
+    assert results[0].settings.parameters["bi_xy_std"] == 9 and results[1].settings.parameters["radius"] == 2
+    assert size_of(folder / "out" / "im0_comparison.png")[0] == 1200
+
+
+def test_a_loss_that_pushes_nothing_is_told(folder, capsys):
+    run("im0.png", "--labels", "labels", "--compare", "densecrf,size_constraint", "--no-tags", "--upper", 1e6)
+    assert "im0: size_constraint: pushes nothing, whatever its weight\n" in capsys.readouterr().out
+
+
+def test_sweep_over_any_parameters(folder, capsys):
+    words = ["im0.png", "--labels", "labels", "--sweep", "--loss", "local_potts"]
+    run(*words, "--radius", "1,2", "--contrast", "image", "--space", "inverse_distance", "--output", "out")
+    tried = re.findall(r"im0: (\S+): loss", capsys.readouterr().out)
+    assert tried == ["1", "2"]  # the other bandwidths have no effect
+    run(*words, "--rgb_std", "4,9", "--output", "out")
+    assert len(re.findall(r"im0: \S+ / \S+: loss", capsys.readouterr().out)) == 6
+
+
+def test_a_net_whose_loss_wants_labels(folder, weights, capsys):
+    net = (folder / "net.prototxt").read_text()
+    net = net.replace('bottom: "chances" top: "crf"', 'bottom: "chances" bottom: "truth" top: "crf"')
+    net = re.sub(r'layer: "DenseCRFLoss"\s+param_str: ".*?"', 'layer: "LocalPottsLoss" param_str: "radius: 2"', net)
+    (folder / "labels.prototxt").write_text(net)
+    words = ["im0.png", "--model", "labels.prototxt", "--weights", weights]
+    assert main(["gradient", *map(str, words)]) == 1
+    problem = "the layer 'crf' has a bottom for labels, 'truth': --labels says where those of im0 are"
+    assert problem in capsys.readouterr().err
+    run(*words, "--labels", "labels", "--npz", "--output", "out")
+    assert "local_potts" in pushes_in(capsys.readouterr().out)
+    with np.load("out/im0_gradient.npz") as file:
+        assert (file["radius"], file["loss_weight"], file["loss_name"]) == (2, 1e-4, "local_potts")
+
+
+def test_a_net_and_another_loss(folder, weights, capsys):
+    words = ["im0.png", "--model", "net.prototxt", "--weights", weights, "--output", "out", "--npz"]
+    run(*words, "--loss", "size_constraint", "--upper", 5)
+    assert "im0: size_constraint: push on the scores " in capsys.readouterr().out
+    with np.load("out/im0_gradient.npz") as file:
+        assert file["loss_weight"] == 1e-2 and "bi_xy_std" not in file

@@ -261,8 +261,6 @@ def _size_loss(**arguments):
 
 def _size_arguments(rng):
     batch, classes, size = rng.randint(1, 4), int(rng.choice(_CHANNELS)), _size(rng)
-    labels = rng.randint(0, classes, (batch, *size)).astype(np.float32)
-    labels[rng.rand(*labels.shape) < 0.5] = 255
     return {
         "segmentations": _values(rng, batch, classes, *size),
         "lower": tuple(float(value) for value in rng.uniform(0, 5, classes)),
@@ -272,7 +270,7 @@ def _size_arguments(rng):
         "penalty": str(rng.choice(["quadratic", "log_barrier"])),
         "t": 5.0,
         "normalization": str(rng.choice(["VALID", "FRACTION", "BATCH_SIZE"])),
-        "labels": labels,
+        "labels": _labels(rng, classes, batch, *size),
         "roi": (rng.rand(batch, *size) > 0.3).astype(np.float32),
         "ignore_label": 255,
         "num_threads": _threads(rng),
@@ -336,6 +334,22 @@ def _window_arguments(rng):
 def _gradients(**arguments):
     found = gradients.densecrf_gradients(**arguments)
     return found.value, found.probability, found.score
+
+
+def _gradients_of_any(**arguments):
+    found = gradients.loss_gradients("densecrf", **arguments)
+    return found.value, found.probability, found.score
+
+
+def _compare_push(**arguments):
+    found = gradients.compare_push(**arguments)
+    return found.loss, found.cross_entropy, found.labelled
+
+
+def _labels(rng, classes, *shape):
+    labels = rng.randint(0, classes, shape).astype(np.float32)
+    labels[rng.rand(*shape) < 0.5] = 255
+    return labels
 
 
 # By module and name below rloss_caffe.
@@ -414,6 +428,28 @@ CASES = {
         },
         may_be_none=("num_threads",),
         positive=("bi_xy_std", "bi_rgb_std"),
+    ),
+    "losses.gradients.loss_gradients": Case(
+        _gradients_of_any,
+        lambda rng: {
+            "image": _image(rng, 3, 8, 9),
+            "probabilities": _values(rng, 4, 8, 9),
+            **_bandwidths(rng),
+            "loss_weight": 0.5,
+            "roi": (rng.rand(8, 9) > 0.3).astype(np.float32),
+            "num_threads": _threads(rng),
+        },
+        may_be_none=("num_threads", "roi"),
+        positive=("bi_xy_std", "bi_rgb_std"),
+    ),
+    "losses.gradients.compare_push": Case(
+        _compare_push,
+        lambda rng: {
+            "gradient": _values(rng, 4, 8, 9),
+            "probabilities": _values(rng, 4, 8, 9),
+            "labels": _labels(rng, 4, 8, 9),
+            "ignore_label": 255,
+        },
     ),
     "losses.gradients.score_gradient": Case(
         gradients.score_gradient,
@@ -544,6 +580,10 @@ CASES = {
 NOT_CALLED = {
     "losses.gradients.Gradients": "a record",
     "losses._pairwise.PairwiseResult": "what the losses make",
+    "losses.gradients.Push": "a record",
+    "losses.gradients.push": "takes an array of any shape, through real_array; tests/losses/test_gradients.py",
+    "losses.gradients.find_loss": "takes a loss's name; tests/losses/test_gradients.py",
+    "losses.gradients.takes_images": "takes a loss's name",
     "losses._pairwise.Workspace": "memory whose shape the loss decides",
     "numerics.arrays": "the checks themselves: tests/numerics/test_arrays.py",
     "numerics.compiling": "takes functions",

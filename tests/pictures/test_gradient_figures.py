@@ -21,14 +21,7 @@ def result_of(height=120, width=160, name="example", label=None):
     scores[0, :, width // 2 :] += 3
     photo = np.ascontiguousarray(np.clip(image.transpose(1, 2, 0) + 120, 0, 255).astype(np.uint8))
     probabilities = softmax(scores).astype(np.float32)
-    settings = {
-        "bi_xy_std": 30.0,
-        "bi_rgb_std": 15.0,
-        "loss_weight": 1e-6,
-        "exact_gradient": False,
-        "threads": 1,
-        "runs": 3,
-    }
+    settings = figures.Settings("densecrf", {"bi_xy_std": 30.0, "bi_rgb_std": 15.0, "exact_gradient": False}, 1e-6)
     found = densecrf_gradients(image, probabilities, 30, 15, 1e-6)
     names = ["background", "dog", "diningtable", "pottedplant"]
     return figures.Result(
@@ -82,7 +75,7 @@ def test_figure_shows_the_arrays_on_symmetric_common_scales():
     assert bars[0] == ["0", "0.5", "1"] and bars[1] == [f"\u2212{limit}", "0", limit]
     words = " ".join(text.get_text() for text in texts(figure))
     assert figures.number(result.loss) in words and "loss weight 1e-06" in words
-    assert "bi_xy_std 30 pixels, bi_rgb_std 15" in words and "diningtable" in words
+    assert "bi_xy_std 30, bi_rgb_std 15" in words and "diningtable" in words
     assert re.search(r"Red .above 0. pushes the\s+class down", words) and "Classes not shown: 2 of 4" in words
     assert figure.canvas.get_width_height()[0] == 1200
 
@@ -98,11 +91,12 @@ def test_nothing_is_clipped(height, width, pixels):
     result = result_of(height, width, name="a_photo_with_a_name_that_is_much_longer_than_anybody_would_wish" * 2)
     assert_nothing_is_clipped(figures.draw_result(result, [0, 1, 2], pixels))
     trials = [
-        figures.Trial(xy, rgb, -1.234e9, result.score[2], 12.3456)
+        figures.Trial((xy, rgb), -1.234e9, result.score[2], 12.3456, 1.2345e-5, 0.12345)
         for xy in (2.5, 100)
         for rgb in ([5, 10, 20, 40] if pixels > 900 else [5, 20])
     ]
-    assert_nothing_is_clipped(figures.draw_sweep(result, 2, trials, pixels))
+    notes = "16 threads, the best of 3 runs"
+    assert_nothing_is_clipped(figures.draw_sweep(result, 2, ["bi_xy_std", "bi_rgb_std"], trials, notes, pixels))
 
 
 def test_labels_that_were_given_are_shown():
@@ -119,13 +113,15 @@ def test_labels_that_were_given_are_shown():
 def test_sweep_scales_each_trial():
     result = result_of()
     trials = [
-        figures.Trial(xy, rgb, -10.0 * xy, xy * result.score[2], 0.25) for xy in (20.0, 60.0) for rgb in (5.0, 12.0)
+        figures.Trial((xy, rgb), -10.0 * xy, xy * result.score[2], 0.25, 7.5, 0.5)
+        for xy in (20.0, 60.0)
+        for rgb in (5.0, 12.0)
     ]
-    figure = figures.draw_sweep(result, 2, trials)
+    figure = figures.draw_sweep(result, 2, ["bi_xy_std", "bi_rgb_std"], trials, "1 thread")
     axes = axes_of(figure)
     assert set(axes) == {"photo", "probability", "bar"} | {f"trial {a} {b}" for a in (20, 60) for b in (5, 12)}
     for trial in trials:
-        shown = axes[f"trial {trial.bi_xy_std:g} {trial.bi_rgb_std:g}"][0].images[0]
+        shown = axes["trial {:g} {:g}".format(*trial.values)][0].images[0]
         assert shown.get_clim() == (-1, 1)
         limit = np.percentile(np.abs(trial.gradient), 99.5)
         np.testing.assert_allclose(shown.get_array(), trial.gradient / limit, rtol=1e-5)
@@ -133,6 +129,7 @@ def test_sweep_scales_each_trial():
     assert boxes["trial 20 5"].x0 < boxes["trial 20 12"].x0 and boxes["trial 20 5"].y0 > boxes["trial 60 5"].y0
     words = [text.get_text() for text in texts(figure)]
     assert "loss \u2212600,  250 ms" in words and "bi_xy_std 60, bi_rgb_std 12" in words
+    assert any(word.endswith("push 7.5, 50 %") for word in words)
 
 
 def test_edges_are_where_the_photo_changes():
