@@ -102,6 +102,7 @@ class Loss:
 NONE = "none"  # phase two as long and with the same rates, without such a loss: the control
 LOSSES = {
     "densecrf": Loss("DenseCRFLoss", DENSECRF_LOSS_WEIGHT, labels=False),
+    "normalized_cut": Loss("NormalizedCutLoss", 0.3),
     "local_potts": Loss(
         "LocalPottsLoss", 1.0, {"radius": 1, "relaxation": "absolute", "contrast": "image"}, dense=False
     ),

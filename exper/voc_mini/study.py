@@ -1,16 +1,17 @@
 #!/usr/bin/env python
-"""Does the DenseCRF loss help? The paper's experiment at the size of a CPU, on real photographs of PASCAL VOC.
+"""Does a regularised loss help? The paper's experiment at the size of a CPU, on real photographs of PASCAL VOC.
 
-Usage: python exper/voc_mini/study.py [--data-root FOLDER] [--output FOLDER] [--jobs 2] [--seeds 1 2 3] [--quick]
+Usage: python exper/voc_mini/study.py [--data-root FOLDER] [--output FOLDER] [--jobs 2] [--seeds 1 2 3]
+       [--losses densecrf ...] [--tune] [--scribbles LIST] [--quick]
 
 FOLDER is what make_data.py writes, with squeezenet_v1.0.caffemodel beside. For each seed:
 
     phase_one   partial cross-entropy on the scribbles
-    phase_two   goes on from phase one with the DenseCRF loss
-    control     goes on from phase one as long, without it (loss weight 0)
+    LOSS        goes on from phase one with that loss, for each loss asked for
+    control     goes on from phase one as long, without any
     full        cross-entropy on the full masks, for as many iterations as both phases together
 
-Weight and bandwidths are chosen on every sixth image of the training list, which no run is trained on. Only the final
+Weights and parameters are chosen on every sixth image of the training list, which no run is trained on. Only the final
 scores look at the validation images. Every step is a call of exper/run_pascal_scribble.sh, so the study can be stopped
 at any time; the same command goes on. It writes results.md, results.json, curves.png and photographs.png into OUTPUT.
 """
@@ -22,14 +23,17 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
+from statistics import mean
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is loaded for the pictures: its log would bury ours
 
 import pictures
 import report
 from command_line import run
+from loss_terms import read_terms
 from schedule import run_all
 from tqdm import tqdm
 
@@ -43,11 +47,63 @@ NETWORK = "deeplab_squeezenet"
 CROP, TEST_CROP, BATCH = 225, 321, 4
 ITERATIONS = {"phase_one": 1500, "phase_two": 3000}
 QUICK, QUICK_IMAGES = {"phase_one": 4, "phase_two": 2}, 6
-CONTROL = "0", 60, 15  # loss weight, bi_xy_std, bi_rgb_std
-SETTINGS = [("3e-8", 30, 15), ("8e-8", 30, 15)]
 # Mean-field inference at test time, on top of the scores: the settings in the comments of DeepLab-LargeFOV's test net.
 DENSE_CRF = "max_iter: 10\npos_w: 3\npos_xy_std: 3\nbi_w: 5\nbi_xy_std: 50\nbi_rgb_std: 10"
 WITH_CRF = "val_dense_crf"  # the validation list, scored with it
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A loss of phase two with its weight and parameters, as the run script takes them."""
+
+    loss: str
+    weight: str = ""
+    parameters: str = ""
+
+    @property
+    def folder(self):
+        """A relative path, different for each setting; its first part is the loss."""
+        words = re.sub(r"[^\w.-]+", "_", f"weight_{self.weight} {self.parameters}").strip("_")
+        return f"{self.loss}/{words}" if self.weight else self.loss
+
+
+def read_setting(text):
+    """A setting written like ``local_potts: {weight: 1, radius: 1}``, one loss of loss_terms.py with its weight."""
+    term, *others = read_terms(text)
+    if others or not term.weight or term.shrink != 1:
+        raise ValueError(f"a setting is one loss with a weight, without push or shrink: found {text!r}")
+    options = [f"{name}: {word_of(value)}" for name, value in sorted(term.options.items())]
+    return Setting(term.name, f"{term.weight:g}".replace("e-0", "e-"), ", ".join(options))
+
+
+def word_of(value):
+    """As in a param_str."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+CONTROL = Setting("none")
+# What is tried of each loss.
+SETTINGS = {
+    "densecrf": ["{weight: 3e-8, bi_xy_std: 30, bi_rgb_std: 15}", "{weight: 8e-8, bi_xy_std: 30, bi_rgb_std: 15}"],
+    "normalized_cut": ["{weight: 0.3, bi_xy_std: 30, bi_rgb_std: 15}"],
+    "local_potts": ["{weight: 1, radius: 1, relaxation: absolute, contrast: image}"],
+}
+
+
+def candidates_of(words):
+    """{name: settings} of what is asked for: of a loss those of SETTINGS, or one setting that is written out."""
+    found = {}
+    for word in words:
+        name = loss = word.split(":")[0]
+        number = 1
+        while name in found:
+            number += 1
+            name = f"{loss}_{number}"
+        texts = [f"{word}: {options}" for options in SETTINGS.get(word, [])] or [word]
+        found[name] = [read_setting(text) for text in texts]
+    return found
 
 
 def main():
@@ -57,31 +113,51 @@ def main():
     parser.add_argument("--jobs", type=int, default=2, help="trainings at the same time, one thread each; default 2")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="SEED", help="default: 1")
     parser.add_argument(
+        "--losses",
+        nargs="+",
+        default=["densecrf"],
+        metavar="LOSS",
+        help=f"{', '.join(SETTINGS)}: the best of its settings; or one setting, such as "
+        "'densecrf: {weight: 3e-8, bi_xy_std: 30}'; default: densecrf",
+    )
+    parser.add_argument(
+        "--tune", action="store_true", help="only phase one, the control and the settings, on the images held out"
+    )
+    parser.add_argument("--scribbles", type=Path, metavar="LIST", help="default: list/train.txt in the data's folder")
+    parser.add_argument(
         "--quick", action="store_true", help="a few iterations only, to see that all works; written into OUTPUT/quick"
     )
     arguments = parser.parse_args()
+    candidates = candidates_of(arguments.losses)
     output, iterations, images = arguments.output.resolve(), ITERATIONS, None
     if arguments.quick:
         output, iterations, images = output / "quick", QUICK, QUICK_IMAGES
     study = Study(arguments.data_root.resolve(), output, iterations, images)
     study.check_data()
-    study.write_lists()
-    first, *others = arguments.seeds
-    study.plan_first_phase(first)
-    for setting in [CONTROL, *SETTINGS]:
-        study.plan_second_phase(first, setting, "held_out")
-    for seed in others:
+    study.write_lists(arguments.scribbles)
+    seeds = arguments.seeds
+    study.tuned_on = seeds if arguments.tune else seeds[:1]
+    for seed in seeds:
         study.plan_first_phase(seed)
+        if not arguments.tune:
+            study.plan_full_masks(seed)
+    for seed in study.tuned_on:
+        for setting in [CONTROL, *chain(*candidates.values())]:
+            study.plan_second_phase(seed, setting)
     study.run(arguments.jobs)
-    setting = study.best_setting(first)
-    for seed in arguments.seeds:
-        study.plan_second_phase(seed, CONTROL, "val")
-        study.plan_second_phase(seed, setting, "val")
-        for folder in study.folders(seed, setting).values():
-            study.plan_dense_crf(folder)
+    tuning = study.tuning(chain(*candidates.values()))
+    if arguments.tune:
+        print(report.tuning(tuning))
+        return
+    chosen = {name: max(settings, key=study.held_out_score) for name, settings in candidates.items()}
+    for seed in seeds:
+        for setting in [CONTROL, *chosen.values()]:
+            study.plan_second_phase(seed, setting)
+        for folder in study.folders(seed, chosen).values():
+            study.plan_final_scores(folder)
     study.run(arguments.jobs)
-    study.report(arguments.seeds, setting)
-    study.draw(first, setting)
+    study.report(seeds, chosen, tuning)
+    study.draw(seeds[0], chosen)
 
 
 @dataclass
@@ -105,6 +181,7 @@ class Study:
     def __init__(self, data_root, output, iterations, images=None):
         self.data_root, self.output, self.iterations, self.images = data_root, output, iterations, images
         self.steps = {}
+        self.tuned_on = []  # seeds
 
     def check_data(self):
         """What all steps need is there."""
@@ -113,11 +190,16 @@ class Study:
         if missing:
             raise FileNotFoundError(f"missing: {', '.join(missing)}; {HERE / 'README.md'} says where they come from")
 
-    def write_lists(self):
-        """Training lists without the images held out, and these with their masks."""
+    def write_lists(self, scribbles=None):
+        """Training lists without the images held out, and these with their masks; `scribbles` replaces train.txt."""
         folder = self.output / "list"
         folder.mkdir(parents=True, exist_ok=True)
         lists = {name: read_lines(self.data_root / "list" / f"{name}.txt") for name in ("train", "train_full", "val")}
+        if scribbles:
+            lists["train"] = read_lines(scribbles)
+            images = [[line.split()[:1] for line in lists[name]] for name in ("train", "train_full")]
+            if images[0] != images[1]:
+                raise ValueError(f"{scribbles} must name the images of train_full.txt, in the same order")
         held_out = {"held_out": lists["train_full"][::6], "held_out_scribbles": lists["train"][::6]}
         for name in ("train", "train_full"):
             lists[name] = [line for index, line in enumerate(lists[name]) if index % 6]
@@ -132,27 +214,29 @@ class Study:
         self.steps[step.name] = step
 
     def plan_first_phase(self, seed):
-        one, two = self.iterations["phase_one"], self.iterations["phase_two"]
-        variables = {"RUN_TRAINWITHDENSECRFLOSS": 0, "SEED": seed, "MAX_ITER": one}
-        self.plan(f"seed{seed}/phase_one", "val", [], variables)
-        variables = {**variables, "MAX_ITER": one + two, "TRAIN_SET_SUFFIX": "_full"}
-        self.plan(f"seed{seed}/full", "val", [], variables)
+        variables = {"RUN_TRAINWITHDENSECRFLOSS": 0, "SEED": seed, "MAX_ITER": self.iterations["phase_one"]}
+        self.plan(f"seed{seed}/phase_one", "held_out", [], variables)
 
-    def plan_second_phase(self, seed, setting, test_set):
-        weight, xy_std, rgb_std = setting
+    def plan_full_masks(self, seed):
+        variables = {"RUN_TRAINWITHDENSECRFLOSS": 0, "SEED": seed, "MAX_ITER": sum(self.iterations.values())}
+        self.plan(f"seed{seed}/full", "held_out", [], {**variables, "TRAIN_SET_SUFFIX": "_full"})
+
+    def plan_second_phase(self, seed, setting):
         first = f"seed{seed}/phase_one"
         variables = {
-            "DENSECRF_LOSS_WEIGHT": weight,
-            "BI_XY_STD": xy_std,
-            "BI_RGB_STD": rgb_std,
+            "LOSS": setting.loss,
+            "LOSS_WEIGHT": setting.weight,
+            "LOSS_PARAMS": setting.parameters,
             "RUN_TRAIN": 0,
             "WEIGHTS2": self.weights(first),
             "MAX_ITER2": self.iterations["phase_two"],
             "SEED": seed + 100,
         }
-        self.plan(folder_of(seed, setting), test_set, [(first, "val")], variables)
+        self.plan(folder_of(seed, setting), "held_out", [(first, "held_out")], variables)
 
-    def plan_dense_crf(self, folder):
+    def plan_final_scores(self, folder):
+        """On the validation images, as the network is and with mean-field inference on top."""
+        self.plan(folder, "val", [(folder, "held_out")], self.steps[folder, "held_out"].variables)
         self.plan(folder, WITH_CRF, [(folder, "val")])
 
     def weights(self, folder):
@@ -188,7 +272,8 @@ class Study:
 
     def work(self, step):
         """Iterations and images that are still to be done."""
-        training = 0 if self.weights(step.folder).exists() else self.length(step.folder)
+        is_trained = self.weights(step.folder).exists() or any(folder == step.folder for folder, _ in step.needs)
+        training = 0 if is_trained else self.length(step.folder)
         return training + self.n_images(step)
 
     def n_images(self, step):
@@ -269,46 +354,48 @@ class Study:
         command += [f"--weights={self.weights(step.folder)}", f"--iterations={self.n_images(step)}"]
         return [*command, f"--json={self.scores_path(*step.name)}"]
 
-    def best_setting(self, seed):
-        """The setting with the highest mean IoU on the images held out."""
-        return max(SETTINGS, key=lambda setting: self.scores(folder_of(seed, setting), "held_out")["mean_iou"])
+    def held_out_score(self, setting):
+        """Mean IoU on the images held out."""
+        scores = [self.scores(folder_of(seed, setting), "held_out") for seed in self.tuned_on]
+        return mean(each["mean_iou"] for each in scores)
 
-    def report(self, seeds, setting):
-        results = {"setting": setting, "iterations": self.iterations, "runs": {}, "tuning": []}
-        for candidate in [CONTROL, *SETTINGS]:
-            score = self.scores(folder_of(seeds[0], candidate), "held_out")["mean_iou"]
-            results["tuning"].append({"setting": candidate, "mean_iou": score})
+    def tuning(self, settings):
+        """The control and the settings with their scores on the images held out."""
+        return [{**asdict(each), "mean_iou": self.held_out_score(each)} for each in [CONTROL, *settings]]
+
+    def report(self, seeds, settings, tuning):
+        chosen = {name: asdict(setting) for name, setting in settings.items()}
+        results = {"settings": chosen, "iterations": self.iterations, "runs": {}, "tuning": tuning}
         for seed in seeds:
-            for name, folder in self.folders(seed, setting).items():
-                plain, with_crf = self.scores(folder), self.scores(folder, WITH_CRF)
-                results["runs"][f"seed{seed}/{name}"] = {"plain": plain, "dense_crf": with_crf}
+            for name, folder in self.folders(seed, settings).items():
+                scores = {"plain": "val", "dense_crf": WITH_CRF, "held_out": "held_out"}
+                results["runs"][f"seed{seed}/{name}"] = {key: self.scores(folder, of) for key, of in scores.items()}
         text = report.report(results, seeds)
         write_text(self.output / "results.md", text)
         write_text(self.output / "results.json", json.dumps(results, indent=1) + "\n")
         print(f"\n{text}\nwrote {self.output / 'results.md'} and results.json")
 
-    def folders(self, seed, setting):
-        """Of the runs that are compared, by the names they have in report.RUNS."""
+    def folders(self, seed, settings):
+        """Of the runs that are compared, by name."""
         return {
             "phase_one": f"seed{seed}/phase_one",
-            "phase_two": folder_of(seed, setting),
             "control": folder_of(seed, CONTROL),
+            **{name: folder_of(seed, setting) for name, setting in settings.items()},
             "full": f"seed{seed}/full",
         }
 
-    def draw(self, seed, setting):
+    def draw(self, seed, settings):
         """Pictures of one seed's runs."""
-        titles = {"phase_one": "phase one", "control": "control", "phase_two": "phase two", "full": "full masks"}
-        folders = self.folders(seed, setting)
-        logs = {title: self.logs(folders[name]) for name, title in titles.items()}
+        folders = {name.replace("_", " "): folder for name, folder in self.folders(seed, settings).items()}
+        logs = {name: self.logs(folder) for name, folder in folders.items()}
         one = logs.pop("phase one")
-        for name in ("phase two", "control"):
-            logs[name] = [*one, *logs[name]]
+        for name in logs:
+            if name != "full":
+                logs[name] = [*one, *logs[name]]
         pictures.write_curves(self.output / "curves.png", logs)
         models = {}
-        for name, title in titles.items():
-            net = self.output / folders[name] / "config" / NETWORK / "test_val.prototxt"
-            models[title] = net, self.weights(folders[name])
+        for name, folder in folders.items():
+            models[name] = self.output / folder / "config" / NETWORK / "test_val.prototxt", self.weights(folder)
         pictures.write_sheet(self.output / "photographs.png", models)
 
     def logs(self, folder):
@@ -317,12 +404,15 @@ class Study:
 
 def phase_of(folder):
     """What the run script calls the phase that a folder holds."""
-    return "train" if folder.endswith(("/phase_one", "/full")) else "trainwithdensecrfloss"
+    kind = folder.split("/")[1]
+    if kind in ("phase_one", "full"):
+        return "train"
+    return f"trainwith{'no' if kind == CONTROL.loss else kind.replace('_', '')}loss"
 
 
 def folder_of(seed, setting):
     """Where a second phase is."""
-    return "seed{}/weight_{}_xy_{}_rgb_{}".format(seed, *setting)
+    return f"seed{seed}/{setting.folder}"
 
 
 def entries_of(path):

@@ -114,8 +114,18 @@ def test_parameters_of_the_loss(environment):
     arguments = ["BI_XY_STD=7.5", "LOSS_PARAMS=exact_gradient: true,bi_rgb_std: 11", "MAX_ITER=1"]
     log, net = phase_two(environment, "densecrf", "LOSS_WEIGHT=3e-9", "DENSECRF_LOSS_WEIGHT=1", *arguments)
     assert 'param_str: "bi_xy_std: 7.5\\nbi_rgb_std: 11\\nexact_gradient: true"' in net and "loss_weight: 3e-9" in net
+    _, net = phase_two(environment, "densecrf", "LOSS_PARAMS=classes: labelled", "MAX_ITER=2")
+    assert 'bottom: "fc8_interp_softmax" bottom: "label"\n' in net
+    assert "propagate_down: true propagate_down: false\n" in net
     log, _ = phase_two(environment, "densecrf", "LOSS_PARAMS=bi_xy_sdt: 3", "MAX_ITER=3", status=1)
     assert "unknown parameter 'bi_xy_sdt', did you mean 'bi_xy_std'?" in log
+
+
+@pytest.mark.parametrize("loss, parameters", [("normalized_cut", "bi_xy_std: 9"), ("local_potts", "radius: 2")])
+def test_another_loss(environment, loss, parameters):
+    log, net = phase_two(environment, loss, "LOSS_WEIGHT=0.125", f"LOSS_PARAMS={parameters}, classes: labelled")
+    assert f'name: "{loss}_loss"' in net and "loss_weight: 0.125" in net and f"{parameters}\\n" in net
+    assert re.search(rf"{loss}_loss = \d\S* \(\* 0.125 = ", log)
 
 
 def interrupt(environment, arguments, pattern):

@@ -1,5 +1,6 @@
 """exper/voc_mini: the study's lists, steps and tables; the loss's push beside the cross entropy's."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -46,20 +47,43 @@ def test_nothing_is_trained_on_that_is_tuned_or_scored_on(tmp_path):
     assert not set(images["train"]) & set(images["held_out"])
     assert all("masks" in line for line in lists["held_out"] + lists["train_full"] + lists["val"])
     assert all("scribbles" in line for line in lists["held_out_scribbles"] + lists["train"])
-    settings = [study.CONTROL, *study.SETTINGS]
+    candidates = study.candidates_of([*study.SETTINGS, "densecrf: {weight: 3e-8, bi_xy_std: 31.5}"])
+    assert list(candidates) == [*study.SETTINGS, "densecrf_2"]
+    settings = [study.CONTROL, *itertools.chain(*candidates.values())]
     made.plan_first_phase(1)
+    made.plan_full_masks(1)
     for setting in settings:
-        made.plan_second_phase(1, setting, "held_out")
-    made.plan_second_phase(1, settings[1], "val")
+        made.plan_second_phase(1, setting)
+    assert {test_set for _, test_set in made.steps} == {"held_out"}
+    folders = made.folders(1, {"densecrf": settings[1]})
+    for folder in folders.values():
+        made.plan_final_scores(folder)
     assert all(need in made.steps for step in made.steps.values() for need in step.needs)
+    assert len(folders) == 4 and {(folder, study.WITH_CRF) for folder in folders.values()} <= made.steps.keys()
     # Second phases differ in the loss alone, and have with the first as many iterations as the full masks.
     names = [study.folder_of(1, setting) for setting in settings]
     variables = [made.steps[name, "held_out"].variables for name in names]
     differing = {key for each in variables for key in each if each[key] != variables[0][key]}
-    assert differing <= {"DENSECRF_LOSS_WEIGHT", "BI_XY_STD", "BI_RGB_STD"} and len(set(names)) == len(names)
+    assert differing == {"LOSS", "LOSS_WEIGHT", "LOSS_PARAMS"} and len(set(names)) == len(names)
     assert made.steps[names[1], "val"].variables == variables[1]
-    whole = made.steps["seed1/phase_one", "val"].variables["MAX_ITER"] + variables[0]["MAX_ITER2"]
-    assert made.steps["seed1/full", "val"].variables["MAX_ITER"] == whole
+    whole = made.steps["seed1/phase_one", "held_out"].variables["MAX_ITER"] + variables[0]["MAX_ITER2"]
+    assert made.steps["seed1/full", "held_out"].variables["MAX_ITER"] == whole
+
+
+def test_settings_become_the_run_scripts_words():
+    import study
+
+    setting = study.read_setting("densecrf: {exact_gradient: true, bi_rgb_std: 15, weight: 3e-8, bi_xy_std: 30.5}")
+    assert setting == study.Setting("densecrf", "3e-8", "bi_rgb_std: 15, bi_xy_std: 30.5, exact_gradient: true")
+    assert setting.folder == "densecrf/weight_3e-8_bi_rgb_std_15_bi_xy_std_30.5_exact_gradient_true"
+    assert study.CONTROL.folder == "none" and study.phase_of("seed1/none") == "trainwithnoloss"
+    assert study.phase_of(f"seed1/{setting.folder}") == "trainwithdensecrfloss"
+    assert study.phase_of("seed1/local_potts/weight_1") == "trainwithlocalpottsloss"
+    for wrong in ("densecrf", "densecrf: {bi_xy_std: 3}", "densecrf: {push: 1}", "densecrf: {weight: 1, shrink: 2}"):
+        with pytest.raises(ValueError, match="a setting is one loss with a weight, without push or shrink"):
+            study.read_setting(wrong)
+    with pytest.raises(ValueError, match="a loss must be one of densecrf, "):
+        study.candidates_of(["crf"])
 
 
 def test_tasks_are_done_once_and_after_those_they_need():
@@ -115,9 +139,11 @@ def test_progress_is_read_from_the_steps_log(tmp_path):
         (tmp_path / "list").mkdir(exist_ok=True)
         (tmp_path / "list" / f"{name}.txt").write_text("a.jpg a.png\n" * 3)
     made = study.Study(tmp_path, tmp_path, study.QUICK)
-    made.plan_first_phase(1)
-    step = made.steps["seed1/full", "val"]
+    made.plan_full_masks(1)
+    made.plan_final_scores("seed1/full")
+    step = made.steps["seed1/full", "held_out"]
     assert made.work(step) == 4 + 2 + 3 and made.progress(step) == 0
+    assert made.work(made.steps["seed1/full", "val"]) == made.work(made.steps["seed1/full", study.WITH_CRF]) == 3
     log = made.log_path(step)
     log.parent.mkdir(parents=True)
     log.write_text("Iteration 700 (of another time)\n")
@@ -152,32 +178,54 @@ def test_missing_data_is_named_before_anything_is_begun(tmp_path):
     assert "squeezenet_v1.0.caffemodel; " in done.stderr and "README.md" in done.stderr
 
 
+def results(seeds=(1, 2)):
+    """What results.json would hold, of two losses."""
+    ious = {"phase_one": (50, 52), "control": (51, 53), "densecrf": (56, 57), "local_potts": (51, 51), "full": (58, 62)}
+    runs = {}
+    for name, means in ious.items():
+        for seed, value in zip(seeds, means):
+            plain, crf, held_out = scores(value - 10, value + 10), scores(value, value + 2), scores(value / 2)
+            runs[f"seed{seed}/{name}"] = {"plain": plain, "dense_crf": crf, "held_out": held_out}
+    settings = {loss: {"loss": loss, "weight": "1", "parameters": ""} for loss in ("densecrf", "local_potts")}
+    tuning = [{"loss": "densecrf", "weight": "3e-8", "parameters": "bi_xy_std: 60", "mean_iou": 47.125}]
+    return {"runs": runs, "settings": settings, "tuning": tuning}
+
+
 def test_report():
     import report
 
-    ious = {"phase_one": (50, 52), "control": (51, 53), "phase_two": (56, 57), "full": (58, 62)}
-    runs = {}
-    for name, means in ious.items():
-        for seed, value in zip((1, 2), means):
-            plain, crf = scores(value - 10, value + 10), scores(value, value + 2)
-            runs[f"seed{seed}/{name}"] = {"plain": plain, "dense_crf": crf}
-    text = report.report({"runs": runs, "tuning": [{"setting": ["0", 60, 15], "mean_iou": 47.125}]}, [1, 2])
-    assert "| phase two: with the DenseCRF loss | **56.50 ± 0.71** | 57.50 ± 0.71 | 46.5 | 66.5 |" in text
+    text = report.report(results(), [1, 2])
+    assert (
+        "| phase two: with the DenseCRF loss | **56.50 ± 0.71** | 57.50 ± 0.71 | 28.25 ± 0.35 | 46.5 | 66.5 |" in text
+    )
+    assert "| phase two: with the local Potts loss | **51.00 ± 0.00** |" in text
     # (6 + 5) / (8 + 10), and 6 / 8, 5 / 10
-    assert "gains 5.50 ± 0.71 points over phase one and 4.50 ± 0.71 over the control" in text
+    assert "own scores: the DenseCRF loss gains 5.50 ± 0.71 points over phase one and 4.50 ± 0.71 over the c" in text
     assert "a gap of 9.00 ± 1.41 points to full masks: 61 % of it (seed by seed 75, 50 %)" in text
-    assert "| 2 | 52.00 | 53.00 | 57.00 | 62.00 |" in text
-    assert "| 0 | 60 | 15 | 47.12 |" in text
+    assert "held out: the local Potts loss gains 0.00 ± 0.71 points over phase one and -0.50 ± 0.71 over" in text
+    assert "| seed | phase one | control | densecrf | local potts | full |" in text
+    assert "| 2 | 52.00 | 53.00 | 57.00 | 51.00 | 62.00 |" in text
+    assert "| densecrf | 3e-8 | bi_xy_std: 60 | 47.12 |" in text
+
+
+def test_two_settings_of_a_loss_are_told_apart():
+    import report
+
+    found = results()
+    found["settings"]["local_potts"].update(loss="densecrf", parameters="kernel_normalization: symmetric")
+    text = report.report(found, [1, 2])
+    assert "| phase two: with the DenseCRF loss, weight 1, kernel_normalization: symmetric | **51.00" in text
 
 
 def test_report_without_a_gap():
     import report
 
-    run = {"plain": scores(9, 10), "dense_crf": scores(9, 10)}
-    runs = {f"seed1/{name}": run for name in report.RUNS}
-    runs["seed1/full"] = {"plain": scores(9, 10.002), "dense_crf": scores(9, 10)}  # written as 0.00
-    text = report.report({"runs": runs, "tuning": []}, [1])
-    assert text.count("a gap of 0.00 points to full masks: - % of it (seed by seed - %)") == 2
+    found = results([1])
+    for run in found["runs"].values():
+        run.update(plain=scores(9, 10), dense_crf=scores(9, 10), held_out=scores(9))
+    found["runs"]["seed1/full"]["plain"] = scores(9, 10.002)  # written as 0.00
+    text = report.report(found, [1])
+    assert text.count("a gap of 0.00 points to full masks: - % of it (seed by seed - %)") == 6
 
 
 def test_loss_weight(tmp_path):
