@@ -5,6 +5,7 @@ A small dilated network, trained from scratch: two convolutions of stride 2, fiv
 and a fixed bilinear interpolation back to the image's size, where softmax and the losses work.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from caffe import NetSpec
@@ -14,7 +15,6 @@ FOLDER = Path(__file__).resolve().parent
 CLASSES = 5
 CROP = 160
 BANDWIDTHS = "bi_xy_std: 60\nbi_rgb_std: 12"
-LOSS_WEIGHT = 1e-7
 SOLVER = """# Written by net.py
 train_net: "{net}.prototxt"
 base_lr: {base_lr}
@@ -28,6 +28,25 @@ display: 0
 snapshot_prefix: "output/{net}"
 solver_mode: CPU
 """
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of phase two: its layer, loss_weight and param_str, and how the tables call it."""
+
+    layer: str
+    weight: float
+    parameters: str
+    title: str
+
+
+LOSSES = {
+    "densecrf": Loss("DenseCRFLoss", 1e-7, BANDWIDTHS, "the DenseCRF loss"),
+    "normalized_cut": Loss("NormalizedCutLoss", 0.3, BANDWIDTHS, "the normalised cut loss"),
+    "local_potts": Loss(
+        "LocalPottsLoss", 1, "radius: 1\nrelaxation: absolute\ncontrast: image", "the local Potts loss"
+    ),
+}
 
 
 def convolution(bottom, channels, size=3, stride=1, dilation=1):
@@ -69,23 +88,31 @@ def trunk(net):
     )
 
 
-def train_net(labels, densecrf_loss=False):
-    """A training net on ``scribbles`` or ``masks``: (partial) cross-entropy, and the DenseCRF loss if wanted."""
+def train_net(labels, loss=None):
+    """A training net on ``scribbles`` or ``masks``: (partial) cross-entropy, and a loss of LOSSES if wanted.
+
+    The DenseCRF loss needs no labels; the others take them to know an image's classes, or which pixels are labelled.
+    """
     net = NetSpec()
     net.data, net.label = L.Python(
         ntop=2, python_param={"module": "data_layer", "layer": "Photos", "param_str": f"labels: {labels}\ncrop: {CROP}"}
     )
     trunk(net)
     net.loss = L.SoftmaxWithLoss(net.score, net.label, loss_param={"ignore_label": 255})
-    if densecrf_loss:
+    if loss:
         net.probability = L.Softmax(net.score)
-        net.densecrf_loss = L.Python(
-            net.data,
-            net.probability,
-            propagate_down=[False, True],
-            loss_weight=LOSS_WEIGHT,
-            python_param={"module": "rloss_caffe.layers", "layer": "DenseCRFLoss", "param_str": BANDWIDTHS},
+        bottoms = [net.data, net.probability] + ([] if loss == "densecrf" else [net.label])
+        layer = L.Python(
+            *bottoms,
+            propagate_down=[False, True, False][: len(bottoms)],
+            loss_weight=LOSSES[loss].weight,
+            python_param={
+                "module": "rloss_caffe.layers",
+                "layer": LOSSES[loss].layer,
+                "param_str": LOSSES[loss].parameters,
+            },
         )
+        setattr(net, f"{loss}_loss", layer)
     return net
 
 
@@ -97,15 +124,29 @@ def test_net():
     return net
 
 
+def write(path, net):
+    path.write_text(f"# Written by net.py\n{net.to_proto()}")
+
+
+def write_phase_two(loss, folder):
+    """Write net and solver of phase two with another loss; returns the solver's path."""
+    name = f"with{loss.replace('_', '')}loss"
+    write(folder / f"train{name}.prototxt", train_net("scribbles", loss))
+    text = (FOLDER / "solverwithdensecrfloss.prototxt").read_text()
+    path = folder / f"solver{name}.prototxt"
+    path.write_text(text.replace("trainwithdensecrfloss.prototxt", str(folder / f"train{name}.prototxt")))
+    return path
+
+
 def main():
     nets = {
         "train": train_net("scribbles"),
-        "trainwithdensecrfloss": train_net("scribbles", densecrf_loss=True),
+        "trainwithdensecrfloss": train_net("scribbles", "densecrf"),
         "trainfull": train_net("masks"),
         "test": test_net(),
     }
     for name, net in nets.items():
-        (FOLDER / f"{name}.prototxt").write_text(f"# Written by net.py\n{net.to_proto()}")
+        write(FOLDER / f"{name}.prototxt", net)
     solvers = {
         "solver": ("train", 0.01, 400),
         "solverwithdensecrfloss": ("trainwithdensecrfloss", 0.005, 200),

@@ -1,11 +1,12 @@
 #!/usr/bin/env python
 """The quickstart: train a small network on five photographs from scribbles, without and with the DenseCRF loss.
 
-Usage: python exper/quickstart/run.py [--output FOLDER] [--quick]
+Usage: python exper/quickstart/run.py [--loss NAME] [--output FOLDER] [--quick]
 
 Four trainings by Caffe's own solver, all seeded: phase one with partial cross-entropy; phase two, which goes on from
 phase one with the DenseCRF loss added; the control, which goes on for as long without it; and full supervision by
-masks, the upper bound. Prints the mean IoU of each and writes their weights and one picture a photograph.
+masks, the upper bound. With --loss one more, phase two with another loss. Prints the mean IoU of each and writes their
+weights and one picture a photograph.
 """
 
 import argparse
@@ -38,6 +39,7 @@ TRAININGS = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--loss", metavar="NAME", help="phase two with another loss as well, such as normalized_cut")
     parser.add_argument("--output", type=Path, default=FOLDER / "output", help="folder for weights and pictures")
     parser.add_argument(
         "--quick", action="store_true", help="a few iterations only, to see that all works; written into OUTPUT/quick"
@@ -50,15 +52,34 @@ def main():
     os.chdir(FOLDER)  # the solvers name their nets relative to here
     start = time.perf_counter()
     compile_kernels()
+    trainings = dict(TRAININGS)
+    if arguments.loss:
+        trainings = with_another(trainings, arguments.loss, output)
     weights, results = {}, {}
-    for name, (solver, source, title) in TRAININGS.items():
+    for name, (solver, source, title) in trainings.items():
         weights[name] = train(solver, weights.get(source), output / f"{name}.caffemodel", title, arguments.quick)
         results[name] = predict(weights[name])
     scores = {name: mean_iou(predictions) for name, predictions in results.items()}
-    report(scores, results)
+    report(trainings, scores, results)
     pictures = write_pictures(results, output)
     print(f"\nwrote {len(weights)} weights files and {pictures} pictures into {output}")
     print(f"done in {time.perf_counter() - start:.0f} s")
+
+
+def with_another(trainings, loss, output):
+    """The trainings and, behind phase two, another phase two with that loss."""
+    import net
+
+    others = [name for name in net.LOSSES if name != "densecrf"]
+    if loss not in others:
+        raise ValueError(f"--loss must be one of {', '.join(others)}, found {loss!r}")
+    solver = net.write_phase_two(loss, output).with_suffix("")
+    result = {}
+    for name, training in trainings.items():
+        result[name] = training
+        if name == "phase_two":
+            result[loss] = str(solver), training[1], f"phase two: with {net.LOSSES[loss].title}"
+    return result
 
 
 def compile_kernels():
@@ -125,20 +146,25 @@ def mean_iou(predictions):
     return 100 * confusion(predictions).mean_iou()
 
 
-def report(scores, results):
-    print(f"\n{'IoU in %':36}" + "".join(f"{name:>12}" for name in ["mean", *examples.CLASSES]))
-    for name, (_, _, title) in TRAININGS.items():
+def report(trainings, scores, results):
+    width = max(len(title) + 1 for _, _, title in trainings.values())
+    print(f"\n{'IoU in %':{width}}" + "".join(f"{name:>12}" for name in ["mean", *examples.CLASSES]))
+    for name, (_, _, title) in trainings.items():
         values = [scores[name], *(100 * confusion(results[name]).class_iou())]
-        print(f"{title:36}" + "".join(f"{value:12.1f}" for value in values))
-    print(f"\n{'mean IoU in % of each photo':36}" + "".join(f"{photo:>12}" for photo in examples.PHOTOS))
-    for name, (_, _, title) in TRAININGS.items():
+        print(f"{title:{width}}" + "".join(f"{value:12.1f}" for value in values))
+    print(f"\n{'mean IoU in % of each photo':{width}}" + "".join(f"{photo:>12}" for photo in examples.PHOTOS))
+    for name, (_, _, title) in trainings.items():
         values = [mean_iou({photo: probabilities}) for photo, probabilities in results[name].items()]
-        print(f"{title:36}" + "".join(f"{value:12.1f}" for value in values))
-    gain, gap = scores["phase_two"] - scores["phase_one"], scores["full"] - scores["phase_one"]
-    print(f"\nThe DenseCRF loss gains {gain:.1f} points over phase one, ", end="")
-    print(f"{scores['phase_two'] - scores['control']:.1f} over the control.")
-    if gap > 0:
-        print(f"It closes {100 * gain / gap:.0f} % of the gap of {gap:.1f} points to full supervision.")
+        print(f"{title:{width}}" + "".join(f"{value:12.1f}" for value in values))
+    gap = scores["full"] - scores["phase_one"]
+    print()
+    for name in [name for name in trainings if name not in ("phase_one", "control", "full")]:
+        gain = scores[name] - scores["phase_one"]
+        words = trainings[name][2].split(" with ")[1]
+        print(f"{words[0].upper()}{words[1:]} gains {gain:.1f} points over phase one, ", end="")
+        print(f"{scores[name] - scores['control']:.1f} over the control.")
+        if gap > 0:
+            print(f"It closes {100 * gain / gap:.0f} % of the gap of {gap:.1f} points to full supervision.")
 
 
 def write_pictures(results, output):

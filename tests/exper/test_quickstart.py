@@ -55,6 +55,7 @@ def test_short_run(tmp_path):
     pytest.importorskip("skimage", reason="the photographs come with scikit-image")
     pytest.importorskip("matplotlib", minversion="3.7", reason="the pictures are drawn with matplotlib")
     command = [sys.executable, str(FOLDER / "run.py"), "--quick", "--output", str(tmp_path / "out")]
+    command += ["--loss", "local_potts"]
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "phase_one.caffemodel").write_text("of a real run")
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -62,11 +63,36 @@ def test_short_run(tmp_path):
     assert (tmp_path / "out" / "phase_one.caffemodel").read_text() == "of a real run"
     tables = run.stdout[run.stdout.index("IoU in %") :]
     scores = re.findall(r"^(phase one|phase two|control|full supervision).*?(\d+\.\d)", tables, re.MULTILINE)
-    assert len(scores) == 8  # four trainings, in two tables
-    assert "points over phase one" in run.stdout
+    assert len(scores) == 10  # five trainings, in two tables
+    assert tables.count("\nphase two: with the local Potts loss ") == 2
+    assert "The DenseCRF loss gains" in run.stdout and "The local Potts loss gains" in run.stdout
     for name in NAMES:
         width, height = Image.open(tmp_path / "out" / "quick" / f"{name}.png").size
         assert width == 1200 and height > 600
+
+
+def test_every_loss_trains_in_the_quickstarts_net(tmp_path, monkeypatch):
+    """Two steps of the solver with each; another loss's files are written into the output's folder."""
+    caffe = pytest.importorskip("caffe", reason="the quickstart trains in Caffe")
+    pytest.importorskip("skimage", reason="the photographs come with scikit-image")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.chdir(FOLDER)  # the solvers name their nets relative to here
+    import net
+
+    caffe.set_mode_cpu()
+    for loss in net.LOSSES:
+        solver = caffe.get_solver(str(net.write_phase_two(loss, tmp_path)))
+        solver.step(2)
+        assert np.isfinite(solver.net.blobs[f"{loss}_loss"].data).all()
+        assert solver.net.blobs[f"{loss}_loss"].data.any() and solver.net.blobs["probability"].diff.any()
+
+
+def test_an_unknown_loss_is_refused(tmp_path):
+    pytest.importorskip("caffe", reason="the quickstart trains in Caffe")
+    command = [sys.executable, str(FOLDER / "run.py"), "--quick", "--output", str(tmp_path), "--loss", "crf"]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode != 0
+    assert re.fullmatch(r"quickstart failed: ValueError: --loss must be one of .*, found 'crf'\n", run.stderr)
 
 
 def test_failure_is_one_clear_line(tmp_path):
