@@ -293,7 +293,7 @@ def draw_comparison(results, shown, width=1200):
     first_height = max(reference[1] + 18, text_height(paragraphs))
     header = top + first_height + 16
     bars = header + max(17 + LINE * len(lines) for _, lines in headers) + 6
-    rows, row_height = bars + 64, size[1] + 34
+    rows, row_height = bars + 62, size[1] + 34
     sheet = Sheet(width, rows + row_height * len(shown))
     heading = f": {len(results)} losses at equal push"
     sheet.write(MARGIN, 12, shorten(first.name, width / 11.5 - len(heading)) + heading, 13, weight="bold")
@@ -325,9 +325,13 @@ def draw_comparison(results, shown, width=1200):
             if column == 0:
                 where = "" if first.has(label) else " (in no pixel)"
                 sheet.write(MARGIN, y + 1, shorten(first.classes[label], side / 12) + where, 11, weight="bold")
-        box = left + side // 8, bars, (side - 2 * (side // 8), BAR)
-        ticks = [low, 0, high] if column else [0, 0.5, 1]
-        sheet.bar(shown_image, *box, ticks, [number(tick) for tick in ticks])
+        if column < 2:  # one bar for all gradients
+            room = side if column == 0 else min(side * (count - 1), 420)
+            middle = left + side / 2 if column == 0 else left + (width - MARGIN - left) / 2
+            box = middle - 3 * room / 8, bars, (3 * room / 4, BAR)
+            ticks = [low, 0, high] if column else [0, 0.5, 1]
+            sheet.bar(shown_image, *box, ticks, [number(tick) for tick in ticks])
+            sheet.write(middle, bars + 36, UP_DOWN if column else "", 9, "center", color="0.2")
     return sheet.figure
 
 
@@ -335,8 +339,8 @@ def column_header(result, side):
     """A loss's title and what stands under it: its weight and parameters, lines."""
     settings = result.settings
     weight = f"loss weight {number(settings.loss_weight)}" if settings.loss_weight else "pushes nothing"
-    text = f"{settings.text()}; loss {number(result.loss)}"
-    return loss_title(settings.loss), [weight, *textwrap.wrap(text, max(int(side / 6.3), 20))]
+    lines = textwrap.wrap(settings.text(), max(int(side / 6.3), 20))
+    return loss_title(settings.loss), [weight, *lines, f"loss {number(result.loss)}"]
 
 
 def explain_comparison(results, shown, limit, width):

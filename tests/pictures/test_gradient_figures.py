@@ -8,7 +8,9 @@ import pytest
 from helpers.loss_nets import example, softmax
 
 from rloss_caffe.datasets import voc
-from rloss_caffe.losses.gradients import densecrf_gradients
+from rloss_caffe.losses import LOSSES
+from rloss_caffe.losses.gradients import Push, densecrf_gradients
+from rloss_caffe.numerics.parameters import parameters_of
 from rloss_caffe.pictures import gradient_figures as figures
 
 pytest.importorskip("matplotlib", minversion="3.7")
@@ -188,3 +190,69 @@ def test_numbers():
     values = [0, 0.5, 0.00123, 0.000123, -123.4, 2427.3, -5e6, 999.9]
     expected = ["0", "0.5", "0.00123", "1.23e\u221204", "\u2212123", "2.43e+03", "\u22125.00e+06", "1.00e+03"]
     assert [figures.number(value) for value in values] == expected
+
+
+def comparison_of(result, losses):
+    """The same gradients under other names, as if these losses pushed alike."""
+    parameters = {name: {each.name: each.default for each in parameters_of(LOSSES[name])} for name in losses}
+    return [
+        dataclasses.replace(result, settings=figures.Settings(name, parameters[name], 0.0123456)) for name in losses
+    ]
+
+
+def test_comparison_has_one_scale():
+    result = result_of()
+    results = comparison_of(result, ["densecrf", "size_constraint"])
+    results[1] = dataclasses.replace(results[1], score=3 * result.score)
+    figure = figures.draw_comparison(results, [0, 2])
+    axes = axes_of(figure)
+    names = {f"{kind} {k}" for kind in ("probability", "densecrf", "size_constraint") for k in (0, 2)}
+    assert set(axes) == {"photo", "labels", "bar"} | names and len(axes["bar"]) == 2
+    limit = np.percentile(np.abs(np.stack([each.score[[0, 2]] for each in results])), 99.5)
+    for k in (0, 2):
+        for each in results:
+            shown = axes[f"{each.settings.loss} {k}"][0].images[0]
+            np.testing.assert_array_equal(shown.get_array(), each.score[k])
+            assert shown.get_clim() == pytest.approx((-limit, limit))
+    words = " ".join(text.get_text() for text in texts(figure))
+    assert "example: 2 losses at equal push" in words and words.count("loss weight 0.0123") == 2
+    assert "DenseCRF loss" in words and "bi_xy_std 15, bi_rgb_std 40" in words and "Classes not shown: 2 of 4" in words
+
+
+@pytest.mark.parametrize("height, width, pixels", [(120, 160, 1200), (160, 60, 900), (40, 200, 900)])
+def test_nothing_of_a_comparison_is_clipped(height, width, pixels):
+    result = result_of(height, width, name="a_photo_with_a_name_that_is_much_longer_than_anybody_would_wish" * 2)
+    result = dataclasses.replace(result, push=Push(0.123456, 1.23456, 1234567))
+    for losses in (["densecrf", "local_potts"], list(LOSSES)):
+        assert_nothing_is_clipped(figures.draw_comparison(comparison_of(result, losses), [0, 1, 2], pixels))
+
+
+def test_bars_of_a_comparison_can_be_read():
+    figure = figures.draw_comparison(comparison_of(result_of(160, 60), list(LOSSES)), [0, 2], 900)
+    figure.canvas.draw()
+    for bar in axes_of(figure)["bar"]:
+        boxes = [tick.get_window_extent() for tick in bar.get_xticklabels()]
+        assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:]))
+
+
+def test_labels_given_beside_a_net_are_on_the_photo():
+    result = result_of()
+    given = np.full((120, 160), 255, np.uint8)
+    given[20, 10:60] = 2
+    caption, picture = figures.photo_panel(dataclasses.replace(result, given=given), (160, 120))
+    assert caption == "photo and the labels given" and tuple(picture[20, 30]) == tuple(voc.palette()[2])
+    assert figures.photo_panel(result, (160, 120))[0] == "photo"
+    words = " ".join(
+        text.get_text()
+        for text in texts(figures.draw_result(dataclasses.replace(result, push=Push(1.0, 3.0, 50)), [0]))
+    )
+    assert "Of the push on the scores 25 % is the loss's" in words and "50 labelled pixels (1 and 3)" in words
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_settings_in_words(name):
+    parameters = {each.name: each.default for each in parameters_of(LOSSES[name])}
+    text = figures.Settings(name, parameters, 1.0).text()
+    assert "ignore_label" not in text and (text == "all parameters are defaults") == (name == "size_constraint")
+    assert "ignore_label 3" in figures.Settings(name, {**parameters, "ignore_label": 3}, 1.0).text()
+    assert figures.loss_title(name)[-1] != "_" and "_" not in figures.loss_title(name)
