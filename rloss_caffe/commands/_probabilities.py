@@ -57,16 +57,19 @@ class Case:
 
 
 class _GivenLabels:
-    """The labels of images beside probabilities from elsewhere: of --labels, else an example's own scribbles."""
+    """The labels of images beside probabilities from elsewhere.
+
+    They are those of --labels, else of the list, else an example's own scribbles.
+    """
 
     def __init__(self, path, of_examples=False):
         self._path, self._of_examples = path, of_examples
 
     def read(self, photo, pixels, n_classes):
         """The label map of an image, or None if there is none."""
-        if self._path is None:
+        path = photo.label if self._path is None else _beside(self._path, photo, [".png"])
+        if path is None:
             return examples.load_label(photo.name, "scribbles") if self._of_examples and photo.path is None else None
-        path = _beside(self._path, photo, [".png"])
         label = read_label(path)
         _check_size(path, label.shape, photo, pixels)
         largest = int(label[label != voc.IGNORE].max(initial=0))
@@ -131,7 +134,7 @@ class NetSource:
         label = self._labels.read(photo, pixels, len(found.probabilities))
         if label is None and self._net.label is not None:
             raise ValueError(
-                f"{self.place} has a bottom for labels, {self._net.label!r}: --labels says where those of "
+                f"{self.place} has a bottom for labels, {self._net.label!r}: --labels or a list says where those of "
                 f"{photo.name} are"
             )
         fitted = None if label is None else found.fit_labels(label)

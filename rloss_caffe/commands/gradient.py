@@ -9,8 +9,8 @@
   rloss-caffe gradient
       the example photographs through the quickstart's network, which is trained now if it has not been
 
---loss chooses another loss than the layer's. With --labels beside a network or saved probabilities, the share of the
-push is printed: that of the loss beside the cross entropy of these labels.
+--loss chooses another loss than the layer's. With label maps, of --labels or of the list, beside a network or saved
+probabilities, the share of the push is printed: that of the loss beside the cross entropy of these labels.
 
 IMAGE is a file or the name of an example: astronaut, camera, chelsea, coffee, rocket. Writes
 OUTPUT/IMAGE_gradient.png; with --sweep OUTPUT/IMAGE_sweep.png instead, the gradient under a grid of bandwidths; with
@@ -62,7 +62,7 @@ RUNS = 3  # of each bandwidth; the shortest time counts, as other programs distu
 def add_arguments(parser):
     add = parser.add_argument
     add("images", nargs="*", metavar="IMAGE", help="files or names of examples; default: all examples")
-    add("--list", metavar="LIST", help="more images: a list file, a path a line; what follows the path is ignored")
+    add("--list", metavar="LIST", help="more images: a list file, a path a line, and behind it the image's label map")
     add("--root", default="", metavar="FOLDER", help="put before every path of the list")
     add("--model", metavar="NET", help="a prototxt with a loss layer; 'quickstart' means the quickstart's")
     add("--weights", metavar="FILE", help="its .caffemodel")
@@ -90,10 +90,11 @@ def add_arguments(parser):
 
 @dataclass
 class Photo:
-    """A photograph to look at; path: None for an example."""
+    """A photograph to look at; path: None for an example; label: the path of its label map, if a list says one."""
 
     name: str
     path: Optional[str]
+    label: Optional[str] = None
 
     def read(self):
         """The pixels, BGR, (H, W, 3) uint8."""
@@ -167,13 +168,12 @@ def _check_comparison(arguments):
 
 def find_photos(arguments):
     """The photos to look at, each with a name of its own."""
-    words = list(arguments.images)
-    if arguments.list:
-        words += [entry.image for entry in read_list(arguments.list, arguments.root, "NONE")]
+    entries = _entries(arguments) if arguments.list else []
+    labels = {entry.image: entry.label for entry in entries}
     found = []
-    for word in words or list(examples.PHOTOS):
+    for word in [*arguments.images, *labels] or list(examples.PHOTOS):
         if os.path.isfile(word):
-            found.append(Photo(Path(word).stem, word))
+            found.append(Photo(Path(word).stem, word, labels.get(word)))
         elif word in examples.PHOTOS:
             found.append(Photo(word, None))
         else:
@@ -185,6 +185,14 @@ def find_photos(arguments):
             f"several images have the name {', '.join(twice)}, so that one's picture would replace another's"
         )
     return found
+
+
+def _entries(arguments):
+    """The list's lines, with label maps if all of them have one."""
+    try:
+        return read_list(arguments.list, arguments.root, "PIXEL")
+    except ValueError:
+        return read_list(arguments.list, arguments.root, "NONE")
 
 
 def find_source(arguments, photos):

@@ -388,7 +388,7 @@ def test_a_net_whose_loss_wants_labels(folder, weights, capsys):
     (folder / "labels.prototxt").write_text(net)
     words = ["im0.png", "--model", "labels.prototxt", "--weights", weights]
     assert main(["gradient", *map(str, words)]) == 1
-    problem = "the layer 'crf' has a bottom for labels, 'truth': --labels says where those of im0 are"
+    problem = "the layer 'crf' has a bottom for labels, 'truth': --labels or a list says where those of im0 are"
     assert problem in capsys.readouterr().err
     run(*words, "--labels", "labels", "--npz", "--output", "out")
     assert "local_potts" in pushes_in(capsys.readouterr().out)
@@ -402,3 +402,16 @@ def test_a_net_and_another_loss(folder, weights, capsys):
     assert "im0: size_constraint: push on the scores " in capsys.readouterr().out
     with np.load("out/im0_gradient.npz") as file:
         assert file["loss_weight"] == 1e-2 and "bi_xy_std" not in file
+
+
+def test_labels_of_a_list(folder, capsys):
+    """Where all lines have a label map, it is what the loss and the cross entropy get."""
+    lines = [f"{folder}/im{n}.png {folder}/labels/im{n}.png" for n in range(2)]
+    (folder / "labelled.txt").write_text("\n".join(lines))
+    run("--list", "labelled.txt", "--probabilities", "arrays", "--output", "out")
+    by_list = capsys.readouterr().out
+    run("im0.png", "im1.png", "--labels", "labels", "--probabilities", "arrays", "--output", "out")
+    assert capsys.readouterr().out == by_list and "densecrf" in pushes_in(by_list)
+    (folder / "half.txt").write_text(f"{lines[0]}\n{folder}/im1.png")
+    run("--list", "half.txt", "--probabilities", "arrays", "--output", "out")
+    assert not pushes_in(capsys.readouterr().out)
