@@ -39,7 +39,7 @@ from rloss_caffe.data.reading import import_cv2, read_image
 from rloss_caffe.datasets import examples
 from rloss_caffe.installation import add_extra
 from rloss_caffe.losses import LOSSES
-from rloss_caffe.losses.gradients import compare_push, loss_gradients, push, takes_images
+from rloss_caffe.losses.gradients import Push, compare_push, loss_gradients, push, takes_images
 from rloss_caffe.pictures import gradient_figures as figures
 from rloss_caffe.pictures.figures import check_matplotlib, save
 
@@ -234,9 +234,11 @@ class _Work:
 
     def __init__(self, arguments, source, settings):
         self._arguments, self._source, self._settings = arguments, source, settings
-        self._results, self._written = [], []
+        self._results, self._written, self._pushes = [], [], []
 
     def report(self):
+        if len(self._pushes) > 1:
+            self._tell_mean_push()
         for line in self._results:
             print(printable(line))
         for path in self._written:
@@ -319,28 +321,33 @@ class _Work:
         weight = result.settings.loss_weight
         text = f"{photo.name}: {result.settings.loss}"
         self._results.append(f"{text}: loss {result.loss:.6g}, times {weight:g}: {result.loss * weight:.6g}")
-        self._tell_push(text, result)
+        self._tell_push(photo.name, result)
         self._save(figures.draw_result(result, shown, self._arguments.width), photo, "gradient")
         if self._arguments.npz:
             self._write_arrays(result, case, self._path(f"{photo.name}_gradient.npz"))
         if self._arguments.original_names:
             self._write_original_names(result, shown, self._path(f"{photo.name}/x").parent)
 
-    def _tell_push(self, text, result):
+    def _tell_push(self, name, result):
         """How hard the loss pushes, and which weight would make it as hard as the cross entropy."""
-        found = result.push
+        text, found = f"{name}: {result.settings.loss}", result.push
         if not found:
             self._results.append(f"{text}: push on the scores {push(result.score):.3g}")
         elif not found.labelled:
             self._results.append(f"{text}: push on the scores {found.loss:.3g}; no pixel has a label")
         else:
-            equal = ""
-            if found.loss > 0:
-                equal = f"; equal at loss_weight {result.settings.loss_weight * found.cross_entropy / found.loss:.3g}"
-            self._results.append(
-                f"{text}: push on the scores {found.loss:.3g}, cross entropy of {found.labelled} labelled pixels "
-                f"{found.cross_entropy:.3g}: {100 * found.share:.3g} % is the loss's{equal}"
-            )
+            self._pushes.append(found)
+            labelled = f"{found.labelled} labelled pixels"
+            self._results.append(f"{text}: {_share_in_words(found, labelled, result.settings.loss_weight)}")
+
+    def _tell_mean_push(self):
+        """The same of all images with labels, as they are trained on: a mean of each push."""
+        loss, cross_entropy = (
+            np.mean([getattr(each, name) for each in self._pushes]) for name in ("loss", "cross_entropy")
+        )
+        found = Push(float(loss), float(cross_entropy), sum(each.labelled for each in self._pushes))
+        words = _share_in_words(found, "their labelled pixels", self._settings[0].loss_weight)
+        self._results.append(f"mean of {len(self._pushes)} images: {self._settings[0].loss}: {words}")
 
     def _compare(self, photo, pixels, case, names, shown):
         results = []
@@ -356,7 +363,7 @@ class _Work:
             else:
                 self._results.append(f"{text}: push on the scores {push(result.score):.3g} at loss_weight {weight:.3g}")
         if results[0].push:
-            self._tell_push(f"{photo.name}: {results[0].settings.loss}", results[0])
+            self._tell_push(photo.name, results[0])
         self._save(figures.draw_comparison(results, shown, self._arguments.width), photo, "comparison")
 
     def _with_push(self, first, result):
@@ -433,6 +440,14 @@ class _Work:
             share = compare_push(found.score, case.probabilities, case.fitted).share
         gradient = case.visible(found.score[label])
         return figures.Trial(values, found.value, gradient, min(seconds), push(found.score), share)
+
+
+def _share_in_words(found, labelled, weight):
+    equal = f"; equal at loss_weight {weight * found.cross_entropy / found.loss:.3g}" if found.loss > 0 else ""
+    return (
+        f"push on the scores {found.loss:.3g}, cross entropy of {labelled} {found.cross_entropy:.3g}: "
+        f"{100 * found.share:.3g} % is the loss's{equal}"
+    )
 
 
 def _saved(parameters):

@@ -367,6 +367,28 @@ def test_compare_gives_all_the_push_of_the_first(folder, capsys, monkeypatch):
     assert size_of(folder / "out" / "im0_comparison.png")[0] == 1200
 
 
+def test_the_mean_push_of_several_images(folder, capsys):
+    run(
+        "im0.png",
+        "im1.png",
+        "--probabilities",
+        "arrays",
+        "--labels",
+        "labels",
+        "--output",
+        "out",
+        "--loss_weight",
+        1e-4,
+    )
+    said = capsys.readouterr().out
+    pattern = r"(\S+): densecrf: push on the scores (\S+), cross entropy of .* labelled pixels (\S+): (\S+) %"
+    *own, mean = [(name, *map(float, numbers)) for name, *numbers in re.findall(pattern, said)]
+    assert [each[0] for each in own] == ["im0", "im1"] and "mean of 2 images: densecrf: push" in said
+    loss, cross_entropy = np.mean([each[1:3] for each in own], axis=0)
+    assert mean[1:] == pytest.approx((loss, cross_entropy, 100 * loss / (loss + cross_entropy)), rel=1e-2)
+    assert float(said.split()[-1]) == pytest.approx(1e-4 * cross_entropy / loss, rel=1e-2)
+
+
 def test_a_loss_that_pushes_nothing_is_told(folder, capsys):
     run("im0.png", "--labels", "labels", "--compare", "densecrf,size_constraint", "--no-tags", "--upper", 1e6)
     assert "im0: size_constraint: pushes nothing, whatever its weight\n" in capsys.readouterr().out
