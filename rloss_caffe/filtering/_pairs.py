@@ -15,7 +15,9 @@ from rloss_caffe.numerics.compiling import jit
 
 STRIP = 64  # neighbouring pixels whose weights are made together
 CHUNK = 128  # pairs of a pixel whose weights are held at a time
-TOGETHER = 2  # pixels summed at once: one alone waits for its own additions
+TOGETHER = 4  # pixels summed at once: one alone waits for its own additions
+_APART = STRIP + 16  # between the weights of two pairs; a power of 2 would put all pairs into a few sets of the cache
+_RUN = 128  # terms summed in single precision before they go into a double
 
 # Contracted, not reordered: the exponential below needs its order.
 _FAST = {"contract"}
@@ -74,11 +76,29 @@ def strip_weights(image, region, row, column, count, row_steps, column_steps, lo
             powers[i] = inside[i] * exp_of_negative(powers[i])
 
 
+# Sums may be reordered; see `numerics.products`.
+@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
+def _short_sum(region, other_region, colours, other_colours):
+    total = np.float32(0)
+    for x in range(region.shape[0]):
+        difference = colours[x] - other_colours[x]
+        total += region[x] * other_region[x] * difference * difference
+    return total
+
+
+@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
+def _short_amount(region, other_region):
+    total = np.float32(0)
+    for x in range(region.shape[0]):
+        total += region[x] * other_region[x]
+    return total
+
+
 @jit
 def sum_squared_differences(image, region, row_steps, column_steps, reach, first, last, sums):
     """For every row: ``sum_pairs m_i m_j |c_i - c_j|^2`` and ``sum_pairs m_i m_j`` of its pixels i.
 
-    `image` and `region` are padded by `reach` (rows, columns); `sums` (rows, 2) is in double precision.
+    `image` and `region` are padded by `reach` (rows, columns), and at most 1; `sums` (rows, 2) is double.
     """
     width = region.shape[1] - 2 * reach[1]
     for row in range(first, last):
@@ -86,14 +106,15 @@ def sum_squared_differences(image, region, row_steps, column_steps, reach, first
         for pair in range(row_steps.shape[0]):
             own_row, own_column = row + reach[0], reach[1]
             other_row, other_column = own_row + row_steps[pair], own_column + column_steps[pair]
-            for x in range(width):
-                both = np.float64(region[own_row, own_column + x]) * np.float64(region[other_row, other_column + x])
-                amount += both
+            for x in range(0, width, _RUN):
+                count = min(_RUN, width - x)
+                here = slice(own_column + x, own_column + x + count)
+                there = slice(other_column + x, other_column + x + count)
+                inside, other_inside = region[own_row, here], region[other_row, there]
+                amount += np.float64(_short_amount(inside, other_inside))
                 for channel in range(image.shape[0]):
-                    difference = np.float64(image[channel, own_row, own_column + x]) - np.float64(
-                        image[channel, other_row, other_column + x]
-                    )
-                    total += both * difference * difference
+                    colours, other_colours = image[channel, own_row, here], image[channel, other_row, there]
+                    total += np.float64(_short_sum(inside, other_inside, colours, other_colours))
         sums[row, 0], sums[row, 1] = total, amount
 
 
@@ -136,7 +157,7 @@ def _make_sum_strips(loops, width, form):
         image_width = stride - 2 * reach[1]
         pairs = row_steps.shape[0]
         steps = row_steps * stride + column_steps
-        weights = np.empty((min(pairs, CHUNK), STRIP), np.float32)
+        weights = np.empty((min(pairs, CHUNK), _APART), np.float32)
         tile = np.empty((STRIP, width), np.float32)
         for y in range(first, last):
             for x in range(0, image_width, STRIP):
@@ -161,9 +182,11 @@ def _make_sum_strips(loops, width, form):
                         weights,
                     )
                     if with_degree:
+                        total = degree[pixel : pixel + count]
                         for pair in range(end - start):
+                            terms = weights[pair]  # slices: with two indices to add, the loop is no SIMD
                             for i in range(count):
-                                degree[pixel + i] += weights[pair, i]
+                                total[i] += terms[i]
                     even = count // TOGETHER * TOGETHER
                     for i in range(0, even, TOGETHER):
                         sum_pairs(

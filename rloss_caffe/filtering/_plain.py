@@ -137,7 +137,7 @@ def store_tile(width, tile, row, out, first):
             out[channel, first + pixel] = tile[row + pixel, channel]
 
 
-@njit
+@njit(fastmath={"contract"}, forceinline=True)
 def sum_pairs(width, form, pixels, target, first, rows, centre, steps, weights, column, count):
     """For neighbouring pixels i, sums over `count` pairs: ``target[first + i] += weights[:, column + i] * term``.
 

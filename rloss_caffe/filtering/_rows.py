@@ -178,6 +178,20 @@ def store_tile(typing_context, width, tile, row, out, first):
     return types.void(width, tile, types.int64, out, types.int64), generate
 
 
+def _add_product(builder, total, weight, value):
+    """``total + weight * value``, rounded once where the machine can: as `_plain` has it."""
+    return builder.fadd(total, builder.fmul(weight, value, flags=["contract"]), flags=["contract"])
+
+
+def _add_with_sign(builder, total, weight, value):
+    """``total`` plus or minus the weight, by the sign of the value; at 0 the total as it is."""
+    integers = ir.VectorType(_I32, total.type.count)
+    sign = builder.and_(builder.bitcast(value, integers), ir.Constant(integers, [-(2**31)] * total.type.count))
+    signed = builder.bitcast(builder.xor(builder.bitcast(weight, integers), sign), total.type)
+    zero = ir.Constant(total.type, [0.0] * total.type.count)
+    return builder.select(builder.fcmp_ordered("!=", value, zero), builder.fadd(total, signed), total)
+
+
 @intrinsic(prefer_literal=True)
 def sum_pairs(typing_context, width, form, pixels, target, first, rows, centre, steps, weights, column, count):
     """Add to neighbouring rows of ``target`` what `_plain.sum_pairs` says; they stay in registers meanwhile."""
@@ -211,20 +225,11 @@ def sum_pairs(typing_context, width, form, pixels, target, first, rows, centre, 
             weight = rows.spread(builder.load(builder.gep(weights.data, [next_to(place, pixel)])))
             other = rows.load(next_to(builder.add(centre, step), pixel))
             if kind == SUM:
-                terms = [builder.fmul(w, value) for w, value in zip(weight, other)]
-            elif kind == DIFFERENCE:
-                terms = [builder.fmul(w, builder.fsub(a, b)) for w, a, b in zip(weight, own[pixel], other)]
-            else:
-                nothing = rows.constant(0.0)
-                terms = [
-                    builder.select(
-                        builder.fcmp_ordered(">", a, b),
-                        w,
-                        builder.select(builder.fcmp_ordered("<", a, b), builder.fsub(none, w), none),
-                    )
-                    for w, a, b, none in zip(weight, own[pixel], other, nothing)
-                ]
-            sums.append([builder.fadd(total, term) for total, term in zip(running[pixel], terms)])
+                sums.append([_add_product(builder, *parts) for parts in zip(running[pixel], weight, other)])
+                continue
+            differences = [builder.fsub(a, b) for a, b in zip(own[pixel], other)]
+            add = _add_product if kind == DIFFERENCE else _add_with_sign
+            sums.append([add(builder, *parts) for parts in zip(running[pixel], weight, differences)])
         following = builder.add(pair, ir.Constant(_I64, 1))
         builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
         pair.add_incoming(zero, before)

@@ -17,16 +17,42 @@ import numpy as np
 from rloss_caffe.filtering import _pairs
 from rloss_caffe.filtering._apply import WIDTHS
 from rloss_caffe.filtering._plain import DIFFERENCE, SIGN, SUM
-from rloss_caffe.numerics.arrays import allocate, bandwidth, image_array, output_array, real_array, whole_number
+from rloss_caffe.numerics.arrays import allocate, image_array, output_array, real_array
+from rloss_caffe.numerics.parameters import Parameter, documented
 from rloss_caffe.numerics.threads import bounds, resolve_num_threads, run
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FORMS", "SPACES", "PairWindow"]
+__all__ = ["CONTRAST", "FORM", "RADIUS", "RGB_STD", "SPACE", "XY_STD", "PairWindow", "pair_offsets"]
 
-FORMS = {"sum": SUM, "difference": DIFFERENCE, "sign": SIGN}
-SPACES = ("gaussian", "inverse_distance")
+RADIUS = Parameter(
+    "radius", "int", 5, minimum=1, doc="Rows and columns that a pixel's window reaches to each side. 1: 8 neighbours."
+)
+XY_STD = Parameter("xy_std", "float", 6.0, above=0, doc="Spatial bandwidth in pixels, for space gaussian.")
+RGB_STD = Parameter("rgb_std", "float", 15.0, above=0, doc="Colour bandwidth in the image's units, for contrast fixed.")
+CONTRAST = Parameter(
+    "contrast",
+    "string",
+    "fixed",
+    choices=("fixed", "image"),
+    doc="image: in the place of rgb_std the root of the image's own mean squared colour difference over its pairs.",
+)
+SPACE = Parameter(
+    "space",
+    "string",
+    "gaussian",
+    choices=("gaussian", "inverse_distance"),
+    doc="How a distance d counts: exp(-d^2 / (2 xy_std^2)), or 1 / d as in grid Potts.",
+)
+FORM = Parameter(
+    "form",
+    "string",
+    "sum",
+    choices=("sum", "difference", "sign"),
+    doc="What is summed: w_ij m_j times v_j, (v_i - v_j) or sign(v_i - v_j).",
+)
+_FORMS = {"sum": SUM, "difference": DIFFERENCE, "sign": SIGN}
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -57,6 +83,7 @@ def pair_offsets(reach: tuple[int, int], xy_std: float, space: str = "gaussian")
     return Offsets(rows, columns, np.maximum(logarithms, -_LARGEST).astype(np.float32))
 
 
+@documented((RADIUS, XY_STD, RGB_STD, CONTRAST, SPACE))
 class PairWindow:
     """The pairs of neighbouring pixels of one image, and their weights.
 
@@ -64,12 +91,7 @@ class PairWindow:
     ----------
     image : array_like, shape (C, H, W)
         C >= 1 channels, finite.
-    radius : int >= 1
-        Rows and columns that the window reaches to each side.
-    xy_std, rgb_std : float > 0
-        Bandwidths in pixels and in the image's units. `rgb_std` None: the image's own, see ``rgb_std`` below.
-    space : {"gaussian", "inverse_distance"}
-        The weight's spatial part; `xy_std` has no meaning for the second.
+    {parameters}
     roi : array_like, shape (H, W), optional
         Region of interest m >= 0, by which each pixel's weight is multiplied; default 1 everywhere.
     num_threads : int, optional
@@ -78,8 +100,8 @@ class PairWindow:
     Attributes
     ----------
     rgb_std : float
-        As given, or the root of the mean of |c_i - c_j|^2 over the window's pairs, weighted by m_i m_j; infinite where
-        all colours are the same, or where there is no pair: then only space counts.
+        As given, or with contrast image the root of the mean of |c_i - c_j|^2 over the window's pairs, weighted by
+        m_i m_j. 0 where all colours are the same, or where there is no pair: then only space counts.
 
     Raises
     ------
@@ -90,22 +112,19 @@ class PairWindow:
     def __init__(
         self,
         image: ArrayLike,
-        radius: int,
-        xy_std: float,
-        rgb_std: float | None,
-        space: str = "gaussian",
+        radius: int = RADIUS.default,
+        xy_std: float = XY_STD.default,
+        rgb_std: float = RGB_STD.default,
+        contrast: str = CONTRAST.default,
+        space: str = SPACE.default,
         roi: ArrayLike | None = None,
         num_threads: int | None = None,
     ) -> None:
         image = image_array(image)
         self.shape = height, width = image.shape[1:]
-        radius = whole_number("radius", radius, 1)
-        bandwidth("xy_std", xy_std)
-        if space not in SPACES:
-            raise ValueError(f"space must be one of {', '.join(SPACES)}, found {space!r:.80}")
-        region = (
-            np.ones((height, width), np.float32) if roi is None else real_array("roi", roi, self.shape, finite=True)
-        )
+        radius, xy_std, rgb_std = RADIUS.checked(radius), XY_STD.checked(xy_std), RGB_STD.checked(rgb_std)
+        contrast, space = CONTRAST.checked(contrast), SPACE.checked(space)
+        region = real_array("roi", np.ones(self.shape) if roi is None else roi, self.shape, finite=True)
         if region.min() < 0:
             raise ValueError(f"roi must hold values >= 0, found {region.min():g}")
         self._threads = resolve_num_threads(num_threads)
@@ -115,27 +134,30 @@ class PairWindow:
         self._image = np.pad(image, [(0, 0), *margin])
         self._region = np.pad(region, margin)
         self._bands = bounds(height, self._threads)
-        self.rgb_std = self._own_contrast() if rgb_std is None else float(bandwidth("rgb_std", rgb_std))
+        self.rgb_std = self._own_contrast() if contrast == "image" else rgb_std
         # Not infinite: times a difference of 0 that would be NaN.
-        self._contrast = np.float32(min(1 / (math.sqrt(2) * self.rgb_std), _LARGEST))
+        factor = min(1 / (math.sqrt(2) * self.rgb_std), _LARGEST) if self.rgb_std > 0 else 0.0
+        self._contrast = np.float32(factor)
 
     def _own_contrast(self) -> float:
+        """The root of the mean squared difference over the window's pairs, weighted by the region; 0 where none is."""
         offsets = self.offsets
         half = (offsets.rows > 0) | ((offsets.rows == 0) & (offsets.columns > 0))  # each pair once
         steps = offsets.rows[half], offsets.columns[half]
+        image, scale = _at_most_one(self._image)  # no square overflows or vanishes
+        region, _ = _at_most_one(self._region)
         sums = np.empty((self.shape[0], 2))
-        reach = self._reach
         run(
             _pairs.sum_squared_differences,
-            [(self._image, self._region, *steps, reach, *band, sums) for band in self._bands],
+            [(image, region, *steps, self._reach, *band, sums) for band in self._bands],
         )
         total, amount = sums.sum(axis=0)
-        return math.sqrt(total / amount) if total > 0 else math.inf
+        return scale * math.sqrt(total / amount) if total > 0 else 0.0
 
     def apply(
         self,
         values: ArrayLike,
-        form: str = "sum",
+        form: str = FORM.default,
         out: NDArray[np.float32] | None = None,
         degree: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
@@ -162,14 +184,13 @@ class PairWindow:
             Shapes or types do not fit, or NaN or infinity.
         """
         values = real_array("values", values, ("channels", *self.shape), finite=True)
-        if form not in FORMS:
-            raise ValueError(f"form must be one of {', '.join(FORMS)}, found {form!r:.80}")
+        kind = _FORMS[FORM.checked(form)]
         out = output_array("out", out, values.shape, may_be={"values": values})
         if degree is not None:
             degree = output_array("degree", degree, self.shape, apart_from={"values": values, "out": out})
         for first in range(0, len(values), WIDTHS[-1]):
             group = slice(first, first + WIDTHS[-1])
-            self._apply_group(values[group], FORMS[form], out[group], degree if first == 0 else None)
+            self._apply_group(values[group], kind, out[group], degree if first == 0 else None)
         return out
 
     def _apply_group(self, values, form, out, degree):
@@ -188,3 +209,12 @@ class PairWindow:
             sum_strips,
             [(*pairs, rows, self._reach, *band, sums, with_degree, weights) for band in self._bands],
         )
+
+
+def _at_most_one(array: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
+    """The array over a power of two not below its largest magnitude, and that power: nothing is rounded."""
+    largest = float(np.abs(array).max())
+    if largest == 0:
+        return array, 1.0
+    _, exponent = math.frexp(largest)
+    return np.ldexp(array, -exponent), math.ldexp(1.0, exponent)

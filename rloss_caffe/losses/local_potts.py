@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rloss_caffe.filtering.window import SPACES, PairWindow
+from rloss_caffe.filtering.window import CONTRAST, RADIUS, RGB_STD, SPACE, XY_STD, PairWindow
 from rloss_caffe.losses._pairwise import Workspace, label_array, region_of_interest
 from rloss_caffe.losses._result import Result
 from rloss_caffe.numerics.arrays import allocate, real_array
@@ -44,11 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PARAMETERS", "LocalPottsResult", "local_potts_loss"]
 
-RADIUS = Parameter(
-    "radius", "int", 5, minimum=1, doc="Rows and columns that a pixel's window reaches to each side. 1: 8 neighbours."
-)
-XY_STD = Parameter("xy_std", "float", 6.0, above=0, doc="Spatial bandwidth in pixels, for space gaussian.")
-RGB_STD = Parameter("rgb_std", "float", 15.0, above=0, doc="Colour bandwidth in the image's units, for contrast fixed.")
 RELAXATION = Parameter(
     "relaxation",
     "string",
@@ -64,26 +59,12 @@ NORMALIZATION = Parameter(
     doc="What each image's sum is divided by, besides the batch size: VALID its region's pixels, WEIGHTS the sum of "
     "its pairs' weights, BATCH_SIZE nothing.",
 )
-CONTRAST = Parameter(
-    "contrast",
-    "string",
-    "fixed",
-    choices=("fixed", "image"),
-    doc="image: in the place of rgb_std the root of the image's own mean squared colour difference over its pairs.",
-)
 CLASSES = Parameter(
     "classes",
     "string",
     "all",
     choices=("all", "labelled"),
     doc="labelled: only classes that the image's own labels name inside the region; the others get no gradient.",
-)
-SPACE = Parameter(
-    "space",
-    "string",
-    "gaussian",
-    choices=SPACES,
-    doc="How distance d counts: exp(-d^2 / (2 xy_std^2)), or 1 / d as in grid Potts.",
 )
 IGNORE_LABEL = Parameter("ignore_label", "int", 255, doc="The label of pixels without one.")
 
@@ -160,7 +141,7 @@ def local_potts_loss(
     radius, xy_std, rgb_std = RADIUS.checked(radius), XY_STD.checked(xy_std), RGB_STD.checked(rgb_std)
     form, factor = _FORMS[RELAXATION.checked(relaxation)]
     normalization, space = NORMALIZATION.checked(normalization), SPACE.checked(space)
-    own_contrast = CONTRAST.checked(contrast) == "image"
+    contrast = CONTRAST.checked(contrast)
     ignore_label = IGNORE_LABEL.checked(ignore_label)
     only_labelled = CLASSES.checked(classes) == "labelled"
     images = real_array("images", images, ("batch", "channels", "height", "width"))
@@ -175,27 +156,31 @@ def local_potts_loss(
 
     def one(index: int, threads: int) -> tuple[float, float]:
         image, segmentation, mask, out = images[index], segmentations[index], rois[index], sums[index]
-        real_array("images", image, finite=True)
-        real_array("segmentations", segmentation, finite=True)
         chosen = np.arange(count)
         if only_labelled:
             named = maps[index][(maps[index] != ignore_label) & (mask > 0)]
             chosen = np.flatnonzero(np.bincount(named, minlength=count))
             segmentation = segmentation[chosen]
-        out[...] = 0
         if not len(chosen):
+            real_array("images", image, finite=True), real_array("segmentations", segmentation, finite=True)
+            out[...] = 0
             return 0.0, 0.0
-        window = PairWindow(image, radius, xy_std, None if own_contrast else rgb_std, space, mask, threads)
         degree = allocate("the degrees", mask.shape)
-        result = window.apply(segmentation, form, out if len(chosen) == count else None, degree)
+        try:
+            window = PairWindow(image, radius, xy_std, rgb_std, contrast, space, mask, threads)
+            result = window.apply(segmentation, form, out if len(chosen) == count else None, degree)
+        except ValueError:
+            real_array("images", image, finite=True), real_array("segmentations", segmentation, finite=True)
+            raise
         value = dot(segmentation, mask, result, threads)
-        weights = float(np.sum(mask * degree, dtype=float))
+        weights = float(np.vdot(mask.astype(float), degree))
         if form == "sum":
             value = weights - value
         if len(chosen) < count:
+            out[...] = 0
             out[chosen] = result
         size = {"VALID": float(mask.sum(dtype=float)), "WEIGHTS": weights, "BATCH_SIZE": 1.0}[normalization]
-        if not size > 0:
+        if size == 0:
             out[...] = 0
             return 0.0, 0.0
         if not math.isfinite(value / size):

@@ -323,6 +323,7 @@ def _window_arguments(rng):
         "radius": int(rng.randint(1, 4)),
         "xy_std": float(rng.uniform(1, 9)),
         "rgb_std": float(rng.uniform(4, 50)),
+        "contrast": str(rng.choice(["fixed", "image"])),
         "space": str(rng.choice(["gaussian", "inverse_distance"])),
         "roi": (rng.rand(*size) > 0.3).astype(np.float32),
         "num_threads": _threads(rng),
@@ -407,7 +408,7 @@ CASES = {
     "filtering.window.PairWindow": Case(
         _window,
         _window_arguments,
-        may_be_none=("roi", "rgb_std", "num_threads"),
+        may_be_none=("roi", "num_threads"),
         positive=("xy_std", "rgb_std"),
         refused={"num_threads": (0, -1), "radius": (0, -1)},
     ),
