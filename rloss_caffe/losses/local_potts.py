@@ -32,17 +32,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rloss_caffe.filtering.window import CONTRAST, RADIUS, RGB_STD, SPACE, XY_STD, PairWindow
-from rloss_caffe.losses._pairwise import Workspace, label_array, region_of_interest
-from rloss_caffe.losses._result import Result
+from rloss_caffe.losses._pairwise import (
+    CLASSES,
+    IGNORE_LABEL,
+    FilteredBatch,
+    PairwiseResult,
+    Workspace,
+    _memory,
+    _regions,
+    label_array,
+    labelled_classes,
+    region_of_interest,
+    takes_labelled,
+)
 from rloss_caffe.numerics.arrays import allocate, real_array
 from rloss_caffe.numerics.parameters import Parameter, documented
-from rloss_caffe.numerics.products import dot, scale_rows
+from rloss_caffe.numerics.products import dot
 from rloss_caffe.numerics.threads import for_each_image
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["PARAMETERS", "LocalPottsResult", "local_potts_loss"]
+__all__ = ["PARAMETERS", "local_potts_loss"]
 
 RELAXATION = Parameter(
     "relaxation",
@@ -59,17 +70,9 @@ NORMALIZATION = Parameter(
     doc="What each image's sum is divided by, besides the batch size: VALID its region's pixels, WEIGHTS the sum of "
     "its pairs' weights, BATCH_SIZE nothing.",
 )
-CLASSES = Parameter(
-    "classes",
-    "string",
-    "all",
-    choices=("all", "labelled"),
-    doc="labelled: only classes that the image's own labels name inside the region; the others get no gradient.",
-)
-IGNORE_LABEL = Parameter("ignore_label", "int", 255, doc="The label of pixels without one.")
-
 PARAMETERS = (RADIUS, XY_STD, RGB_STD, RELAXATION, NORMALIZATION, CONTRAST, CLASSES, SPACE, IGNORE_LABEL)
 
+_SMALLEST = 1e-37  # of what an image's sum is divided by: below, single precision has no room for the quotient
 # What is summed over a pixel's neighbours, and the factor that makes the gradient of it.
 _FORMS = {"bilinear": ("sum", -2.0), "quadratic": ("difference", 2.0), "absolute": ("sign", 1.0)}
 
@@ -91,8 +94,8 @@ def local_potts_loss(
     roi: ArrayLike | None = None,
     ignore_label: int = IGNORE_LABEL.default,
     num_threads: int | None = None,
-    work: Workspace | None = None,
-) -> LocalPottsResult:
+    work: Workspace | NDArray[np.float32] | None = None,
+) -> PairwiseResult:
     """Value and gradient of the local Potts loss.
 
     Parameters
@@ -108,12 +111,13 @@ def local_potts_loss(
         Region of interest, >= 0; default `region_of_interest` of the images. All ones takes every pixel.
     num_threads : int, optional
         Default `rloss_caffe.get_num_threads()`. The result does not depend on it.
-    work : rloss_caffe.losses.Workspace, optional
-        Memory that the caller keeps, so that it need not be fresh.
+    work : Workspace or ndarray, optional
+        Memory for the sums, so that it need not be fresh: a `rloss_caffe.losses.Workspace` that the caller keeps, or
+        the ``filtered`` of an earlier result of this shape that is no longer needed.
 
     Returns
     -------
-    LocalPottsResult
+    PairwiseResult
         ``value`` (float, >= 0 for probabilities) and ``gradient(scale=1.0, out=None)``, an array (N, K, H, W).
         Unpacks as ``loss, gradient = local_potts_loss(...)``.
 
@@ -143,80 +147,50 @@ def local_potts_loss(
     normalization, space = NORMALIZATION.checked(normalization), SPACE.checked(space)
     contrast = CONTRAST.checked(contrast)
     ignore_label = IGNORE_LABEL.checked(ignore_label)
-    only_labelled = CLASSES.checked(classes) == "labelled"
+    only_labelled = takes_labelled(CLASSES.checked(classes), labels)
     images = real_array("images", images, ("batch", "channels", "height", "width"))
     batch, _, height, width = images.shape
     segmentations = real_array("segmentations", segmentations, (batch, "classes", height, width))
     count = segmentations.shape[1]
-    if only_labelled and labels is None:
-        raise ValueError("labels must be given where classes is labelled")
-    maps = None if labels is None else label_array(labels, segmentations.shape, ignore_label)
-    rois = _regions(roi, images)
-    sums = work.take(segmentations.shape) if work is not None else allocate("the sums", segmentations.shape)
+    label_maps = None if labels is None else label_array(labels, segmentations.shape, ignore_label)
+    rois = _regions(roi, (batch, height, width))
+    memory = _memory(work, segmentations.shape, {"images": images, "segmentations": segmentations, "roi": rois})
+    rows = np.empty((batch, count), np.int64)
+    rows[...] = np.arange(count)
 
-    def one(index: int, threads: int) -> tuple[float, float]:
-        image, segmentation, mask, out = images[index], segmentations[index], rois[index], sums[index]
-        chosen = np.arange(count)
+    def sum_pairs(index: int, threads: int) -> tuple[float, float]:
+        segmentation, mask = segmentations[index], rois[index]
+        if roi is None:
+            mask[...] = region_of_interest(images[index : index + 1])[0]
         if only_labelled:
-            named = maps[index][(maps[index] != ignore_label) & (mask > 0)]
-            chosen = np.flatnonzero(np.bincount(named, minlength=count))
+            chosen = labelled_classes(label_maps[index], mask, count, ignore_label)
+            rows[index] = -1
+            rows[index, chosen] = np.arange(len(chosen))
             segmentation = segmentation[chosen]
-        if not len(chosen):
-            real_array("images", image, finite=True), real_array("segmentations", segmentation, finite=True)
-            out[...] = 0
-            return 0.0, 0.0
-        degree = allocate("the degrees", mask.shape)
+            if len(chosen) < count:  # what takes no part must be finite, too
+                real_array("segmentations", segmentations[index], finite=True)
+            if not len(chosen):
+                real_array("images", images[index], finite=True)
+                return 0.0, 0.0
+        sums, degree = memory[index, : len(segmentation)], allocate("the degrees", mask.shape)
         try:
-            window = PairWindow(image, radius, xy_std, rgb_std, contrast, space, mask, threads)
-            result = window.apply(segmentation, form, out if len(chosen) == count else None, degree)
+            window = PairWindow(images[index], radius, xy_std, rgb_std, contrast, space, mask, threads)
+            window.apply(segmentation, form, sums, degree)
         except ValueError:
-            real_array("images", image, finite=True), real_array("segmentations", segmentation, finite=True)
+            real_array("images", images[index], finite=True)  # these say where
+            real_array("segmentations", segmentations[index], finite=True)
             raise
-        value = dot(segmentation, mask, result, threads)
+        value = dot(segmentation, mask, sums, threads)
         weights = float(np.vdot(mask.astype(float), degree))
         if form == "sum":
             value = weights - value
-        if len(chosen) < count:
-            out[...] = 0
-            out[chosen] = result
         size = {"VALID": float(mask.sum(dtype=float)), "WEIGHTS": weights, "BATCH_SIZE": 1.0}[normalization]
-        if size == 0:
-            out[...] = 0
+        if size < _SMALLEST:
             return 0.0, 0.0
         if not math.isfinite(value / size):
             raise ValueError("segmentations must not be so large that their sums, times roi, exceed single precision")
         return value / size, factor / size
 
-    values, factors = zip(*for_each_image(one, batch, num_threads))
-    return LocalPottsResult(sum(values) / batch, sums, rois, factors, work, num_threads)
-
-
-def _regions(roi, images):
-    """The regions of interest (N, H, W), as given or as the images have them."""
-    if roi is None:
-        return region_of_interest(images)
-    roi = real_array("roi", roi, finite=True)
-    batch, _, height, width = images.shape
-    if roi.shape not in ((batch, height, width), (batch, 1, height, width)):
-        raise ValueError(
-            f"roi must have shape {(batch, height, width)} or {(batch, 1, height, width)}, found shape {roi.shape}"
-        )
-    if roi.min() < 0:
-        raise ValueError(f"roi must hold values >= 0, found {roi.min():g}")
-    return roi.reshape(batch, height, width)
-
-
-class LocalPottsResult(Result):
-    """The local Potts loss's value, and its exact gradient on demand."""
-
-    def __init__(self, value, sums, rois, factors, workspace, num_threads):
-        super().__init__(value, sums.shape, {"the sums": sums, "roi": rois})
-        self._sums, self._rois, self._factors = sums, rois, factors
-        self._num_threads, self._workspace = num_threads, workspace
-        self._use = workspace.uses if workspace else 0
-
-    def _write_gradient(self, scale: float, out: NDArray[np.float32]) -> None:
-        if self._workspace and self._workspace.uses != self._use:
-            raise ValueError("a later call took this result's workspace: ask for the gradient before that call")
-        factors = [scale * factor / len(self._factors) for factor in self._factors]
-        scale_rows(self._sums, self._rois, factors, out, num_threads=self._num_threads)
+    values, factors = zip(*for_each_image(sum_pairs, batch, num_threads))
+    workspace = work if isinstance(work, Workspace) else None
+    return PairwiseResult(FilteredBatch(list(values), list(factors), memory, rows, rois, workspace, num_threads))

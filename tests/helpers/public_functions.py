@@ -398,13 +398,6 @@ CASES = {
         positive=("xy_std", "rgb_std"),
         refused={"num_threads": (0, -1), "radius": (0, -1), "roi": (-np.ones((1, 2, 2)),)},
     ),
-    "losses.local_potts.LocalPottsResult": Case(
-        lambda images, segmentations, scale, out=None: rloss_caffe.local_potts_loss(images, segmentations).gradient(
-            scale, out
-        ),
-        lambda rng: {"images": _image(rng, 2, 3, 8, 9), "segmentations": _values(rng, 2, 3, 8, 9), "scale": 0.5},
-        out="out",
-    ),
     "filtering.window.PairWindow": Case(
         _window,
         _window_arguments,
