@@ -224,7 +224,7 @@ def test_non_finite_input_names_the_image(bad):
     height=st.integers(1, 9),
     width=st.integers(1, 9),
     radius=st.integers(1, 12),
-    rgb=st.floats(1, 200),
+    rgb=st.floats(60, 300),
     relaxation=st.sampled_from(RELAXATIONS),
     normalization=st.sampled_from(NORMALIZATIONS),
     contrast=st.sampled_from(["fixed", "image"]),
@@ -241,15 +241,19 @@ def test_laws(n, c, k, height, width, radius, rgb, relaxation, normalization, co
     value, gradient = local_potts_loss(images, segmentations, roi=roi, num_threads=1, **options)
     scale = max(np.abs(gradient).max(), 1e-3)
     expected = local_potts_value(images, segmentations, roi=roi, **options)
-    assert value == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    assert value >= -1e-5 and not gradient[np.repeat(roi[:, None] == 0, k, axis=1)].any()
+    # 1 - p.q cancels where a class is sure: errors are as large as those of the sum of the weights.
+    rounding = 1e-30 + 1e-6 * local_potts_value(
+        images, 0 * segmentations, roi=roi, **{**options, "relaxation": "bilinear"}
+    )
+    assert value == pytest.approx(expected, rel=1e-5, abs=5 * rounding)
+    assert value >= -rounding and not gradient[np.repeat(roi[:, None] == 0, k, axis=1)].any()
 
     more = local_potts_loss(images, segmentations, roi=roi, num_threads=3, **options)
     assert more.value == value and (more.gradient() == gradient).all()
 
     order = rng.permutation(k)
     other = local_potts_loss(images, segmentations[:, order], roi=roi, **options)
-    assert other.value == pytest.approx(value, rel=1e-5, abs=1e-6)
+    assert other.value == pytest.approx(value, rel=1e-5, abs=rounding)
     np.testing.assert_allclose(other.gradient(), gradient[:, order], rtol=1e-5, atol=1e-6 * scale)
 
     single = [
@@ -265,5 +269,5 @@ def test_laws(n, c, k, height, width, radius, rgb, relaxation, normalization, co
     masked = local_potts_loss(images, segmentations, roi=inside, **options)
     part = (..., rows, columns)
     cropped = local_potts_loss(images[part], segmentations[part], roi=inside[part], **options)
-    assert masked.value == pytest.approx(cropped.value, rel=1e-5, abs=1e-6)
+    assert masked.value == pytest.approx(cropped.value, rel=1e-5, abs=rounding)
     np.testing.assert_allclose(masked.gradient()[part], cropped.gradient(), rtol=1e-4, atol=1e-5 * scale)
