@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which cannot see what __geta
     from rloss_caffe.filtering import positional_features as positional_features
     from rloss_caffe.filtering.mean_field import mean_field as mean_field
     from rloss_caffe.losses import densecrf_loss as densecrf_loss
+    from rloss_caffe.losses import kernel_cut_loss as kernel_cut_loss
     from rloss_caffe.losses import local_potts_loss as local_potts_loss
     from rloss_caffe.losses import normalized_cut_loss as normalized_cut_loss
     from rloss_caffe.losses import region_of_interest as region_of_interest
@@ -39,6 +40,7 @@ _HOME_OF = {
     "bilateral_filter_batch": "rloss_caffe.filtering",
     "positional_features": "rloss_caffe.filtering",
     "densecrf_loss": "rloss_caffe.losses",
+    "kernel_cut_loss": "rloss_caffe.losses",
     "local_potts_loss": "rloss_caffe.losses",
     "mean_field": "rloss_caffe.filtering.mean_field",
     "normalized_cut_loss": "rloss_caffe.losses",

@@ -13,6 +13,7 @@ _HOME_OF = {
     "DenseCRFLoss": "rloss_caffe.layers.densecrf_loss",
     "ImageSegData": "rloss_caffe.layers.image_seg_data",
     "Interp": "rloss_caffe.layers.interp",
+    "KernelCutLoss": "rloss_caffe.layers.kernel_cut_loss",
     "LocalPottsLoss": "rloss_caffe.layers.local_potts_loss",
     "NormalizedCutLoss": "rloss_caffe.layers.normalized_cut_loss",
     "SegAccuracy": "rloss_caffe.layers.seg_accuracy",

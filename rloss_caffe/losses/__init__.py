@@ -6,6 +6,7 @@ from typing import Any, Callable
 
 from rloss_caffe.losses._pairwise import PairwiseResult, Workspace, region_of_interest
 from rloss_caffe.losses.densecrf import densecrf_loss
+from rloss_caffe.losses.kernel_cut import kernel_cut_loss
 from rloss_caffe.losses.local_potts import local_potts_loss
 from rloss_caffe.losses.normalized_cut import normalized_cut_loss
 from rloss_caffe.losses.size_constraint import size_constraint_loss
@@ -15,6 +16,7 @@ __all__ = [
     "PairwiseResult",
     "Workspace",
     "densecrf_loss",
+    "kernel_cut_loss",
     "local_potts_loss",
     "normalized_cut_loss",
     "region_of_interest",
@@ -24,6 +26,7 @@ __all__ = [
 # By the name that commands and experiments call a loss; its function has that name with _loss behind it.
 LOSSES: dict[str, Callable[..., Any]] = {
     "densecrf": densecrf_loss,
+    "kernel_cut": kernel_cut_loss,
     "local_potts": local_potts_loss,
     "normalized_cut": normalized_cut_loss,
     "size_constraint": size_constraint_loss,

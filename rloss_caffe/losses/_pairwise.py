@@ -19,6 +19,7 @@ import numpy as np
 from rloss_caffe.filtering import PermutohedralLattice, bilateral_features
 from rloss_caffe.losses._result import Result
 from rloss_caffe.numerics.arrays import allocate, bandwidth, output_array, real_array
+from rloss_caffe.numerics.interpolation import rescale, rescale_adjoint
 from rloss_caffe.numerics.parameters import Parameter
 from rloss_caffe.numerics.products import scale_rows
 from rloss_caffe.numerics.threads import for_each_image
@@ -34,6 +35,7 @@ __all__ = [
     "IGNORE_LABEL",
     "KERNEL_NORMALIZATION",
     "LABELLED_CLASSES",
+    "SCALE_FACTOR",
     "FilteredImage",
     "PairwiseResult",
     "Workspace",
@@ -80,6 +82,15 @@ KERNEL_NORMALIZATION = Parameter(
     choices=("none", "symmetric"),
     doc="symmetric: D^-1/2 A D^-1/2, with the degrees d = A m on the diagonal of D, so that dense parts of the image "
     "count no more than sparse ones.",
+)
+SCALE_FACTOR = Parameter(
+    "scale_factor",
+    "float",
+    1.0,
+    above=0,
+    maximum=1,
+    doc="Resolution at which the loss is computed, as a share of the image's; bi_xy_std shrinks with it. 0.5 takes a "
+    "quarter of the time.",
 )
 
 
@@ -215,6 +226,12 @@ class FilteredImage:
         A roi, where the loss asks for it. Outside the region it may be a little below 0.
     threads : int
         How many to use for this image.
+    lattice : object
+        What filters.
+    every_class : ndarray, shape (K', H, W)
+        The probabilities of all classes.
+    unlabelled : ndarray, shape (H, W), bool, or None
+        Where the label is `ignore_label`; None without labels.
     """
 
     segmentation: NDArray[np.float32]
@@ -224,12 +241,30 @@ class FilteredImage:
     degree: NDArray[np.float32] | None
     threads: int
     lattice: Any
+    every_class: NDArray[np.float32]
+    unlabelled: NDArray[np.bool_] | None
 
-    def symmetrise(self) -> None:
-        """Make `filtered` the mean of A S' and A^T S': the lattice's blur is not quite symmetric."""
+    def symmetrise(self, gate: NDArray[np.float32] | None = None) -> None:
+        """Make `filtered` the mean of A S' and A^T S': the lattice's blur is not quite symmetric.
+
+        With a gate G, `filtered` is G A S', and becomes the mean of it and A^T G S'.
+        """
         filtered = self.filtered
-        filtered += self.lattice.filter(self.segmentation, roi=self.roi, reverse=True)
+        roi = self.roi if gate is None else self.roi * gate
+        filtered += self.lattice.filter(self.segmentation, roi=roi, reverse=True)
         filtered *= np.float32(0.5)
+
+    def inverse_root_of_degree(self) -> NDArray[np.float32]:
+        """D^-1/2, shape (H, W), and 0 where the degree is not above 0."""
+        return _inverse_root(self.degree)
+
+    def with_kernel(self, roi: NDArray[np.float32]) -> FilteredImage:
+        """The same image with A applied again, to S and the region times another `roi`."""
+        count = len(self.segmentation)
+        values = np.empty((count + 1, *roi.shape), np.float32)
+        values[:count], values[count] = self.segmentation, 1
+        self.lattice.filter(values, roi=roi, out=values)
+        return replace(self, roi=roi, filtered=values[:count], degree=values[count])
 
 
 @dataclass(frozen=True)
@@ -237,7 +272,7 @@ class FilteredBatch:
     """What is left of a batch: the formula's values, one an image, and what the gradient is made from.
 
     The gradient of image n and the class whose plane is ``rows[n, k]`` is ``factors[n] roi[n] memory[n, rows[n, k]]``;
-    a row of -1 is a class without gradient.
+    a row of -1 is a class without gradient. It is the one at `scale_factor` of the segmentations' shape (N, K, H, W).
     """
 
     values: list[float]
@@ -245,6 +280,8 @@ class FilteredBatch:
     memory: NDArray[np.float32]
     rows: NDArray[np.int64]
     roi: NDArray[np.float32]
+    shape: tuple[int, ...]
+    scale_factor: float
     workspace: Workspace | None
     num_threads: int | None
 
@@ -261,6 +298,7 @@ def apply_affinity(
     ignore_label: int = IGNORE_LABEL.default,
     classes: str | None = CLASSES.default,
     kernel_normalization: str = KERNEL_NORMALIZATION.default,
+    scale_factor: float = SCALE_FACTOR.default,
     with_degree: bool = False,
     num_threads: int | None = None,
     work: Workspace | NDArray[np.float32] | None = None,
@@ -281,7 +319,7 @@ def apply_affinity(
         As `label_array` takes them.
     roi : array_like, shape (N, H, W) or (N, 1, H, W), optional
         >= 0; default `region_of_interest` of the images.
-    ignore_label, classes, kernel_normalization
+    ignore_label, classes, kernel_normalization, scale_factor
         As declared.
     with_degree : bool
         Filter the region as well, as one channel more.
@@ -309,34 +347,48 @@ def apply_affinity(
     only_labelled = takes_labelled(classes, labels)
     label_maps = None if labels is None else label_array(labels, segmentations.shape, ignore_label)
     count = segmentations.shape[1]
-    rois = _regions(roi, (batch, height, width))
+    scale_factor = SCALE_FACTOR.checked(scale_factor)
+    given_rois = None if roi is None else _regions(roi, (batch, height, width))
+    if scale_factor < 1:
+        height, width = rescale(images[0, 0], scale_factor, "nearest", 1).shape
+        bi_xy_std = bi_xy_std * scale_factor
+    rois = allocate("roi", (batch, height, width))
     shape = (batch, count + 1 if with_degree else count, height, width)
     memory = _memory(work, shape, {"images": images, "segmentations": segmentations, "roi": rois})
     rows = np.empty((batch, count), np.int64)
     rows[...] = np.arange(count)
 
     def filter_one(index: int, threads: int) -> tuple[float, float]:
-        segmentation, mask = segmentations[index], rois[index]
-        if roi is None:
-            mask[...] = region_of_interest(images[index : index + 1])[0]
-        try:
-            features = bilateral_features(images[index], bi_xy_std, bi_rgb_std)
-        except ValueError:
-            real_array("images", images[index], finite=True)  # says where
-            raise
+        image, segmentation, mask = images[index], segmentations[index], rois[index]
+        label_map = None if label_maps is None else label_maps[index]
+        region = given_rois[index] if given_rois is not None else region_of_interest(image[np.newaxis])[0]
+        if only_labelled or scale_factor < 1:  # not all numbers are filtered
+            real_array("segmentations", segmentation, finite=True)
         if only_labelled:
-            real_array("segmentations", segmentation, finite=True)  # also where nothing is filtered
-            chosen = labelled_classes(label_maps[index], mask, count, ignore_label)
+            chosen = labelled_classes(label_map, region, count, ignore_label)
             rows[index] = -1
             rows[index, chosen] = np.arange(len(chosen))
+        unlabelled = None if label_map is None else label_map == ignore_label
+        if scale_factor < 1:
+            real_array("images", image, finite=True)
+            image, region = (rescale(each, scale_factor, "nearest", threads) for each in (image, region))
+            segmentation = rescale(segmentation, scale_factor, "bilinear", threads)
+            if unlabelled is not None:
+                unlabelled = rescale(unlabelled.astype(np.float32), scale_factor, "nearest", threads) > 0
+        mask[...] = region
+        try:
+            features = bilateral_features(image, bi_xy_std, bi_rgb_std)
+        except ValueError:
+            real_array("images", image, finite=True)  # says where
+            raise
+        every_class = segmentation
+        if only_labelled:
             segmentation = segmentation[chosen]
             if not len(chosen):
                 return 0.0, 0.0
         taking_part = len(segmentation)
         affinity = lattice(features, threads)
-        region = mask
         if symmetric:
-            region = mask.copy()
             mask *= _inverse_root(affinity.filter(np.ones((1, height, width), np.float32), roi=region)[0])
         values = segmentation
         out = memory[index, : taking_part + with_degree]
@@ -348,31 +400,33 @@ def apply_affinity(
         except ValueError as error:  # shapes were checked, so a value is not finite, or a sum
             raise ValueError(_why_not_finite(segmentations[index])) from error
         degree = out[taking_part] if with_degree else None
-        value, factor = formula(FilteredImage(segmentation, region, mask, out[:taking_part], degree, threads, affinity))
+        value, factor = formula(
+            FilteredImage(
+                segmentation, region, mask, out[:taking_part], degree, threads, affinity, every_class, unlabelled
+            )
+        )
         if not (math.isfinite(value) and abs(factor) <= _LARGEST):
             raise ValueError(_why_not_finite(segmentations[index]))
         return value, factor
 
     values, factors = zip(*for_each_image(filter_one, batch, num_threads))
     workspace = work if isinstance(work, Workspace) else None
-    return FilteredBatch(list(values), list(factors), memory, rows, rois, workspace, num_threads)
+    shape = segmentations.shape
+    return FilteredBatch(list(values), list(factors), memory, rows, rois, shape, scale_factor, workspace, num_threads)
 
 
 _LARGEST = 3e38  # of single precision
 
 
 def _regions(roi, shape):
-    """Memory for the regions of interest, with the given ones in it."""
-    rois = allocate("roi", shape)
-    if roi is not None:
-        given = real_array("roi", roi, finite=True)
-        batch, height, width = shape
-        if given.shape not in (shape, (batch, 1, height, width)):
-            raise ValueError(f"roi must have shape {shape} or {(batch, 1, height, width)}, found shape {given.shape}")
-        rois[...] = given.reshape(shape)
-        if rois.min() < 0:
-            raise ValueError(f"roi must hold values >= 0, found {rois.min():g}")
-    return rois
+    """The regions of interest (N, H, W), checked."""
+    batch, height, width = shape
+    given = real_array("roi", roi, finite=True)
+    if given.shape not in (shape, (batch, 1, height, width)):
+        raise ValueError(f"roi must have shape {shape} or {(batch, 1, height, width)}, found shape {given.shape}")
+    if given.min() < 0:
+        raise ValueError(f"roi must hold values >= 0, found {given.min():g}")
+    return given.reshape(shape)
 
 
 def _inverse_root(degree):
@@ -412,7 +466,7 @@ class PairwiseResult(Result):
     """
 
     def __init__(self, batch: FilteredBatch) -> None:
-        shape = (*batch.rows.shape, *batch.roi.shape[1:])
+        shape = batch.shape
         self.filtered = batch.memory[:, : shape[1]]
         self.roi = batch.roi
         super().__init__(sum(batch.values) / len(batch.values), shape, {"filtered": batch.memory, "roi": batch.roi})
@@ -429,4 +483,9 @@ class PairwiseResult(Result):
     def _write_gradient(self, scale: float, out: NDArray[np.float32]) -> None:
         batch = self._batch
         factors = np.array([factor * scale / len(batch.values) for factor in batch.factors], np.float32)
-        scale_rows(batch.memory, batch.roi, factors, out, batch.rows, batch.num_threads)
+        reduced = out
+        if batch.scale_factor < 1:
+            reduced = allocate("the gradient", (*self.shape[:2], *batch.roi.shape[1:]))
+        scale_rows(batch.memory, batch.roi, factors, reduced, batch.rows, batch.num_threads)
+        if batch.scale_factor < 1:
+            rescale_adjoint(reduced, batch.scale_factor, out, batch.num_threads)

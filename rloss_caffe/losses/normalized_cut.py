@@ -25,21 +25,21 @@ from rloss_caffe.losses._pairwise import (
     EXACT_GRADIENT,
     IGNORE_LABEL,
     LABELLED_CLASSES,
+    SCALE_FACTOR,
     FilteredImage,
     PairwiseResult,
     Workspace,
     apply_affinity,
 )
-from rloss_caffe.numerics.arrays import flag
 from rloss_caffe.numerics.parameters import documented
 from rloss_caffe.numerics.products import add_degree, class_sums
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["PARAMETERS", "normalized_cut_loss"]
+__all__ = ["PARAMETERS", "normalized_cut", "normalized_cut_loss"]
 
-PARAMETERS = (BI_XY_STD, BI_RGB_STD, LABELLED_CLASSES, EXACT_GRADIENT, IGNORE_LABEL)
+PARAMETERS = (BI_XY_STD, BI_RGB_STD, LABELLED_CLASSES, EXACT_GRADIENT, SCALE_FACTOR, IGNORE_LABEL)
 _SMALLEST = 1e-30  # of a class's d . S'_k: below, single precision has no room for the quotient
 
 
@@ -51,6 +51,7 @@ def normalized_cut_loss(
     bi_rgb_std: float = BI_RGB_STD.default,
     classes: str | None = LABELLED_CLASSES.default,
     exact_gradient: bool = EXACT_GRADIENT.default,
+    scale_factor: float = SCALE_FACTOR.default,
     *,
     labels: ArrayLike | None = None,
     roi: ArrayLike | None = None,
@@ -100,7 +101,7 @@ def normalized_cut_loss(
     The gradient does not change with the size of S_k: a class that is absent, with probability 1e-4 everywhere, is
     pushed as hard as one that covers half the image. So give labels where there are any.
     """
-    exact_gradient = flag("exact_gradient", exact_gradient)
+    exact_gradient = EXACT_GRADIENT.checked(exact_gradient)
 
     def formula(image: FilteredImage) -> tuple[float, float]:
         sums = class_sums(image.segmentation, image.roi, image.filtered, image.degree, image.threads)
@@ -120,6 +121,7 @@ def normalized_cut_loss(
         roi=roi,
         ignore_label=ignore_label,
         classes=classes,
+        scale_factor=scale_factor,
         with_degree=True,
         num_threads=num_threads,
         work=work,

@@ -17,7 +17,15 @@ from rloss_caffe.numerics.compiling import jit
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["MODES", "interpolate", "interpolate_adjoint", "interpolated_size", "is_blending"]
+__all__ = [
+    "MODES",
+    "interpolate",
+    "interpolate_adjoint",
+    "interpolated_size",
+    "is_blending",
+    "rescale",
+    "rescale_adjoint",
+]
 
 MODES = ("bilinear", "nearest")
 _EXACT_LENGTH = 1 << 22  # samples beyond which a float32 has no room left for a position's fraction
@@ -231,6 +239,68 @@ def interpolate_adjoint(
     bounds = threads.bounds(len(source), threads.get_num_threads())
     threads.run(_scatter_planes, [(source, target, -pad_beg, *samples, *bound) for bound in bounds])
     return out
+
+
+def rescale(
+    values: NDArray[np.float32], scale_factor: float, mode: str, num_threads: int | None = None
+) -> NDArray[np.float32]:
+    """Every channel at `scale_factor` times its size: PyTorch's ``interpolate`` with ``align_corners=False``.
+
+    Parameters
+    ----------
+    values : array (..., H, W), float32
+    scale_factor : float
+        Above 0, at most 1.
+    mode : {"bilinear", "nearest"}
+    num_threads : int, optional
+
+    Returns
+    -------
+    array (..., floor(H scale_factor), floor(W scale_factor)), float32
+
+    Raises
+    ------
+    ValueError
+        Nothing is left.
+
+    Notes
+    -----
+    Sample i of the result lies at ``(i + 0.5) / scale_factor - 0.5`` of the input, not below 0, or for "nearest" at
+    ``floor(i / scale_factor)``. There is no antialiasing.
+    """
+    rows, columns = (int(side * scale_factor) for side in values.shape[-2:])
+    if not (rows and columns):
+        height, width = values.shape[-2:]
+        raise ValueError(f"scale_factor must leave a pixel, found {scale_factor:g} for {height} x {width} pixels")
+    out = np.empty((*values.shape[:-2], rows, columns), np.float32)
+    samples = _rescaling(values.shape[-2:], (rows, columns), scale_factor, mode)
+    source, target = _planes(values), _planes(out)
+    bounds = threads.bounds(len(source), threads.resolve_num_threads(num_threads))
+    threads.run(_interpolate_planes, [(source, target, 0, *samples, *bound) for bound in bounds])
+    return out
+
+
+def rescale_adjoint(
+    gradient: NDArray[np.float32], scale_factor: float, out: NDArray[np.float32], num_threads: int | None = None
+) -> None:
+    """The adjoint of bilinear `rescale`: from the gradient of its result to that of its input, `out` (..., H, W)."""
+    samples = _rescaling(out.shape[-2:], gradient.shape[-2:], scale_factor, "bilinear")
+    source, target = _planes(gradient), _planes(out)
+    bounds = threads.bounds(len(source), threads.resolve_num_threads(num_threads))
+    threads.run(_scatter_planes, [(source, target, 0, *samples, *bound) for bound in bounds])
+
+
+def _rescaling(size, output_size, scale_factor, mode):
+    """As `_samples`, of both axes, for pixels that are areas: their centres lie half a pixel inside."""
+    samples = []
+    for length, output_length in zip(size, output_size):
+        if mode == "nearest":
+            position = np.floor(np.arange(output_length) / scale_factor)
+        else:
+            position = np.maximum((np.arange(output_length) + 0.5) / scale_factor - 0.5, 0)
+        first = np.minimum(position.astype(np.int64), length - 1)
+        samples += [first, np.minimum(first + 1, length - 1), (position - first).astype(np.float32)]
+    return samples
 
 
 def _planes(array):

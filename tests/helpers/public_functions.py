@@ -222,10 +222,22 @@ def _loss_arguments(rng):
         "roi": (rng.rand(batch, *size) > 0.3).astype(np.float32),
         "exact_gradient": bool(rng.randint(2)),
         "num_threads": _threads(rng),
-        "kernel_normalization": str(rng.choice(["none", "symmetric"])),
+        **_dense_options(rng),
         "classes": str(rng.choice(["all", "labelled"])),
         "labels": _labels(rng, batch, classes, size),
         "ignore_label": 255,
+    }
+
+
+def _dense_options(rng):
+    relaxation = str(rng.choice(["bilinear", "quadratic"]))
+    return {
+        "relaxation": relaxation,
+        "normalization": str(rng.choice(["BATCH_SIZE", "VALID", "AFFINITY"])),
+        "kernel_normalization": str(rng.choice(["none", "symmetric"])),
+        "non_negative": bool(rng.randint(2)),
+        "gate": bool(rng.randint(2)) and relaxation == "bilinear",
+        "scale_factor": float(rng.choice([0.5, 1.0])),
     }
 
 
@@ -247,6 +259,7 @@ def _normalized_cut_arguments(rng):
         **_bandwidths(rng),
         "classes": str(rng.choice(["all", "labelled"])),
         "exact_gradient": bool(rng.randint(2)),
+        "scale_factor": float(rng.choice([0.5, 1.0])),
         "labels": _labels(rng, batch, classes, size),
         "roi": (rng.rand(batch, *size) > 0.3).astype(np.float32),
         "ignore_label": 255,
@@ -282,6 +295,16 @@ _BAD_BOUNDS = ("12", {}, {1.0}, 1j, [None], [np.nan], [1e39], [-2], [-0.5], [[1.
 
 def _size_gradient(segmentations, scale, out=None):
     return rloss_caffe.size_constraint_loss(segmentations, 3, 9).gradient(scale, out)
+
+
+def _kernel_cut(work=None, **arguments):
+    result = rloss_caffe.kernel_cut_loss(**arguments, work=work)
+    return result.value, result.gradient()
+
+
+def _kernel_cut_arguments(rng):
+    weights = {"normalized_cut_weight": float(rng.rand()), "densecrf_weight": float(1e-3 * rng.rand())}
+    return {**_normalized_cut_arguments(rng), **weights, **_dense_options(rng)}
 
 
 def _loss_gradient(images, segmentations, scale, out=None):
@@ -359,15 +382,22 @@ CASES = {
         _loss,
         _loss_arguments,
         may_be_none=("roi", "num_threads"),
-        positive=("bi_xy_std", "bi_rgb_std"),
+        positive=("bi_xy_std", "bi_rgb_std", "scale_factor"),
         refused={"num_threads": (0, -1), "roi": (-np.ones((1, 2, 2)),), "labels": (np.full((1, 2, 2), 300),)},
     ),
     "losses.normalized_cut.normalized_cut_loss": Case(
         _normalized_cut,
         _normalized_cut_arguments,
         may_be_none=("roi", "num_threads", "classes", "labels"),
-        positive=("bi_xy_std", "bi_rgb_std"),
+        positive=("bi_xy_std", "bi_rgb_std", "scale_factor"),
         refused={"num_threads": (0, -1), "roi": (-np.ones((1, 2, 2)),), "labels": (np.full((1, 2, 2), 300),)},
+    ),
+    "losses.kernel_cut.kernel_cut_loss": Case(
+        _kernel_cut,
+        _kernel_cut_arguments,
+        may_be_none=("roi", "num_threads", "classes", "labels"),
+        positive=("bi_xy_std", "bi_rgb_std", "scale_factor"),
+        refused={"num_threads": (0, -1), "labels": (np.full((1, 2, 2), 300),), "scale_factor": (1.5,)},
     ),
     "losses._pairwise.PairwiseResult.gradient": Case(
         _loss_gradient,
@@ -581,6 +611,10 @@ NOT_CALLED = {
     "losses._pairwise.Workspace": "memory whose shape the loss decides",
     "numerics.arrays": "the checks themselves: tests/numerics/test_arrays.py",
     "numerics.compiling": "takes functions",
+    "numerics.interpolation.rescale": "the losses' own, of arrays that were checked",
+    "numerics.interpolation.rescale_adjoint": "the losses' own, of arrays that were checked",
+    "losses.densecrf.DenseTerm": "a formula, for the losses' own arrays",
+    "losses.normalized_cut.normalized_cut": "a formula, for the losses' own arrays",
     "numerics.parameters": "declarations, which the package's own modules make",
     "numerics.products": "loops of the losses over arrays that were checked",
     "numerics.terminal": "asks whether somebody is looking; takes no arrays",

@@ -51,6 +51,42 @@ def relative_error(found, expected):
     return np.linalg.norm(np.asarray(found, float) - expected) / np.linalg.norm(expected)
 
 
-def densecrf_value(affinity, segmentation, region, classes):
-    """One image's -sum over the classes of S'_k . A S'_k; S (K, P), m (P,)."""
-    return -sum((region * segmentation[k]) @ affinity @ (region * segmentation[k]) for k in classes)
+def densecrf_value(
+    affinity,
+    segmentation,
+    region,
+    classes,
+    relaxation="bilinear",
+    normalization="BATCH_SIZE",
+    non_negative=False,
+    gate=1.0,
+):
+    """One image's DenseCRF loss; S (K, P), m (P,), the gate's G (P,)."""
+    if not len(classes):
+        return 0.0
+    value = 0.0
+    degree = affinity @ region
+    for k in classes:
+        inside = region * segmentation[k]
+        value -= inside @ (gate * (affinity @ inside))
+        if relaxation == "quadratic":
+            value += degree @ (region * segmentation[k] ** 2)
+    if non_negative and relaxation == "bilinear":
+        value += (gate * region) @ degree
+    return value / {"BATCH_SIZE": 1, "VALID": region.sum(), "AFFINITY": region @ degree}[normalization]
+
+
+class ExactSum:
+    """In the lattice's place: the sum over all pairs of pixels, which no other pixel changes."""
+
+    def __init__(self, features, num_threads=None):
+        points = features.reshape(len(features), -1).T.astype(float)
+        self.matrix = np.exp(-((points[:, None] - points[None]) ** 2).sum(2) / 2)
+
+    def filter(self, values, reverse=False, roi=None, out=None):
+        masked = (values if roi is None else values * roi).reshape(len(values), -1)
+        result = (masked @ self.matrix.T).reshape(values.shape).astype(np.float32)
+        if out is None:
+            return result
+        out[...] = result
+        return out

@@ -7,6 +7,7 @@ import pytest
 from helpers.images import REFERENCE_CASES, probabilities, smooth_image
 from helpers.paths import shared_path
 from helpers.slow_lattice import brute_force
+from helpers.twins import ExactSum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -240,19 +241,6 @@ def test_a_workspace_serves_one_result_at_a_time():
 def test_another_lattice_takes_the_place_of_ours():
     """The exact Gaussian sum, one matrix: loss and gradient are those of that matrix."""
     images, segmentations = smooth_image(9, 8)[None], probabilities(1, 3, 9, 8)
-
-    class ExactSum:
-        def __init__(self, features, threads):
-            points = features.reshape(len(features), -1).T.astype(float)
-            self.matrix = np.exp(-((points[:, None] - points[None]) ** 2).sum(2) / 2)
-
-        def filter(self, values, reverse=False, roi=None, out=None):
-            masked = (values * roi).reshape(len(values), -1)
-            result = (masked @ self.matrix.T).reshape(values.shape).astype(np.float32)
-            if out is None:
-                return result
-            out[...] = result
-            return out
 
     roi = np.random.RandomState(0).rand(1, 9, 8).astype(np.float32)
     result = densecrf_loss(images, segmentations, 5, 20, roi=roi, lattice=ExactSum)
