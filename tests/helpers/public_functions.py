@@ -223,8 +223,8 @@ def _loss_arguments(rng):
         "exact_gradient": bool(rng.randint(2)),
         "num_threads": _threads(rng),
         **_dense_options(rng),
-        "classes": str(rng.choice(["all", "labelled"])),
-        "labels": _labels(rng, batch, classes, size),
+        "classes": "labelled",
+        "labels": _labels(rng, classes, batch, *size),
         "ignore_label": 255,
     }
 
@@ -241,11 +241,6 @@ def _dense_options(rng):
     }
 
 
-def _labels(rng, batch, classes, size):
-    """Label maps with some pixels of each of some classes."""
-    return rng.choice([*range(int(classes)), 255], (batch, *size)).astype(np.float32)
-
-
 def _normalized_cut(work=None, **arguments):
     result = rloss_caffe.normalized_cut_loss(**arguments, work=work)
     return result.value, result.gradient()
@@ -257,10 +252,10 @@ def _normalized_cut_arguments(rng):
         "images": _image(rng, batch, rng.randint(1, 5), *size),
         "segmentations": _values(rng, batch, classes, *size),
         **_bandwidths(rng),
-        "classes": str(rng.choice(["all", "labelled"])),
+        "classes": "labelled",
         "exact_gradient": bool(rng.randint(2)),
         "scale_factor": float(rng.choice([0.5, 1.0])),
-        "labels": _labels(rng, batch, classes, size),
+        "labels": _labels(rng, classes, batch, *size),
         "roi": (rng.rand(batch, *size) > 0.3).astype(np.float32),
         "ignore_label": 255,
         "num_threads": _threads(rng),
@@ -388,14 +383,14 @@ CASES = {
     "losses.normalized_cut.normalized_cut_loss": Case(
         _normalized_cut,
         _normalized_cut_arguments,
-        may_be_none=("roi", "num_threads", "classes", "labels"),
+        may_be_none=("roi", "num_threads", "classes"),
         positive=("bi_xy_std", "bi_rgb_std", "scale_factor"),
         refused={"num_threads": (0, -1), "roi": (-np.ones((1, 2, 2)),), "labels": (np.full((1, 2, 2), 300),)},
     ),
     "losses.kernel_cut.kernel_cut_loss": Case(
         _kernel_cut,
         _kernel_cut_arguments,
-        may_be_none=("roi", "num_threads", "classes", "labels"),
+        may_be_none=("roi", "num_threads", "classes"),
         positive=("bi_xy_std", "bi_rgb_std", "scale_factor"),
         refused={"num_threads": (0, -1), "labels": (np.full((1, 2, 2), 300),), "scale_factor": (1.5,)},
     ),
