@@ -199,7 +199,7 @@ def test_two_nets_in_two_threads(make_net):
 
 def test_single_bottom_and_other_counts_are_refused(make_net):
     text = input_layer("data", (1, 3, 4, 4))
-    with pytest.raises(ValueError, match=r"DenseCRFLoss: expected 4 bottom blobs \(image, segmentation, .*found 1"):
+    with pytest.raises(ValueError, match=r"expected 2 to 4 bottom blobs \(image, segmentation, .*found 1"):
         make_net(text + loss_layer(["data"], flags=""))
 
 
