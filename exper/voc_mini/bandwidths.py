@@ -2,7 +2,8 @@
 """Which loss, which bandwidths? What losses would make of each image if its scores were free to move, without training.
 
 Usage: python exper/voc_mini/bandwidths.py --data-root FOLDER --list FILE --scribbles FILE
-       [--net PHASE-TWO-NET --weights W.caffemodel] [--loss TERMS ...] [--kernel 30,8 ...] [--push 0.2 0.6] [--every 1]
+       [--net PHASE-TWO-NET --weights W.caffemodel] [--loss TERMS ...] [--kernel 30,8 ...] [--push 0.2 0.6]
+       [--latent 'self_label: {shrink: 4}' ...] [--every 1]
 
 The FILEs list the same images with their full masks and with scribbles. For each loss the scores of every image, at a
 quarter of its resolution, go down the gradient of the cross entropy on the scribbles and of the loss. The steps are
@@ -12,7 +13,8 @@ Adam's, as those of the network's training. TERMS is a loss or a sum of losses, 
 A loss without a weight of its own gets one, the same for all images: the one at which it pushes on the scores PUSH
 times as hard as the cross entropy, before the first step. Terms of a sum share this push equally. The table has for
 each PUSH the weights, and the columns of limits.py after a few steps and after many: the former show which way a loss
-pushes, the latter what it wants.
+pushes, the latter what it wants. --latent adds rows for the latent labels that self-labelling finds from the first
+scores, which are what it teaches the network next.
 
 With --net and --weights the scores start as the network gives them; the net is phase two's, filled in, and the weights
 are what phase one made of it. Classes of which the list has no scribble take no part, unless --all-classes is given.
@@ -57,6 +59,7 @@ def main():
     parser.add_argument("--weights", type=Path)
     add_losses(parser)
     add_bandwidths(parser)
+    parser.add_argument("--latent", action="append", default=[], metavar="TERM", help="self_label with parameters")
     parser.add_argument("--push", type=float, nargs="+", default=[0.6], help="default: 0.6")
     parser.add_argument("--all-classes", action="store_true", help="those without scribbles as well")
     add_every(parser)
@@ -65,10 +68,16 @@ def main():
         parser.error("--net and --weights belong together")
     if min(arguments.push) <= 0:
         parser.error("--push must be above 0")
-    losses = {text: read_terms(text) for text in losses_of(arguments, KERNELS)}
+    latents = {text: read_latent(text) for text in arguments.latent}
+    losses = {text: read_terms(text) for text in losses_of(arguments, [] if latents else KERNELS)}
     samples, classes, start = read_samples(arguments)
     print(tables.head(["loss", "push", "weight", "steps", *COLUMNS[:-1]]))
     print(tables.row(["-", "-", "-", "0", *cells(start)]), flush=True)
+    for text, term in latents.items():
+        result = OutlineScores(len(classes))
+        for sample in samples:
+            result.add(with_others(latent_labels(term, sample), classes), sample.mask)
+        print(tables.row([text, "-", "-", str(term.option("steps")), *cells(result)]), flush=True)
     for text, terms in losses.items():
         pushes = pushes_of(terms, samples)
         given = all(term.weight or term.push for term in terms)
@@ -175,6 +184,20 @@ def minimise(sample, terms, weights):
         scores = (scores + adam.step(gradient, STEP * (1 - (step - 1) / MANY))).astype(np.float32)
         if step in (FEW, MANY):
             yield interpolate(scores[None], sample.image.shape[1:])[0]
+
+
+def read_latent(text):
+    """The term of a loss with latent labels."""
+    (term, *others) = read_terms(text)
+    if others or term.name != "self_label" or term.weight or term.push:
+        raise ValueError(f"--latent must be self_label, without weight or push, found {text!r}")
+    return term
+
+
+def latent_labels(term, sample):
+    """Those of the first scores, (K, H, W), at the image's size."""
+    found = term.score_result(sample.image, sample.scores, sample.lines).latent
+    return interpolate(np.ascontiguousarray(found), sample.image.shape[1:])[0]
 
 
 def cross_entropy_gradient(scores, lines):

@@ -16,7 +16,6 @@ are known of each:
 
 import inspect
 import re
-import sys
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,8 +24,9 @@ from scipy.special import softmax
 from rloss_caffe import PermutohedralLattice
 from rloss_caffe.layers.param_str import Parameter, read_parameters
 from rloss_caffe.losses import LOSSES, Workspace
-from rloss_caffe.losses.gradients import score_gradient
+from rloss_caffe.losses.gradients import score_gradient, takes_images
 from rloss_caffe.numerics.interpolation import interpolate, interpolate_adjoint
+from rloss_caffe.numerics.parameters import parameters_of
 
 __all__ = ["Term", "add_losses", "kernel_text", "losses_of", "read_terms"]
 
@@ -68,16 +68,11 @@ def _read_term(text):
     name, _, options = (part.strip() for part in text.partition(":"))
     if name not in LOSSES:
         raise ValueError(f"a loss must be one of {', '.join(LOSSES)}, found {name!r} in {text!r}")
-    given = read_parameters(options, (*parameters_of(name), *MORE), name)
+    given = read_parameters(options, (*parameters_of(LOSSES[name]), *MORE), name)
     if {"weight", "push"} <= given.given:
         raise ValueError(f"{name}: weight and push are two ways to say the same, found both in {text!r}")
     own = {each: getattr(given, each) for each in given.given - {each.name for each in MORE}}
     return Term(name, own, given.weight, given.push, given.shrink)
-
-
-def parameters_of(name):
-    """Those of a loss's function."""
-    return sys.modules[LOSSES[name].__module__].PARAMETERS
 
 
 @dataclass
@@ -92,7 +87,9 @@ class Term:
 
     def option(self, name):
         """As it is given, or its default."""
-        return self.options.get(name, next(each.default for each in parameters_of(self.name) if each.name == name))
+        return self.options.get(
+            name, next(each.default for each in parameters_of(LOSSES[self.name]) if each.name == name)
+        )
 
     def __post_init__(self):
         self._known = {"work": Workspace(), "lattice": _KeptLattice()}
@@ -104,23 +101,32 @@ class Term:
         more = {name: value for name, value in self._known.items() if name in taken}
         if labels is not None and "labels" in taken:
             more["labels"] = labels[None]
-        images = [image[None]] if "images" in taken else []
+        images = [image[None]] if takes_images(self.name) else []
         return function(*images, probabilities[None], **self.options, **more)
 
     def value(self, image, probabilities, labels=None):
         """For a weight of 1."""
         return self.result(*self._shrunk(image, probabilities, labels)).value
 
-    def score_gradient(self, image, scores, labels=None):
-        """For a weight of 1, with respect to scores (K, h, w), which are blown up as in a network."""
+    def score_result(self, image, scores, labels=None):
+        """Of scores (K, h, w), which are blown up to the image's size and made probabilities as in a network."""
         image, labels = self._shrunk(image, labels)
-        probabilities = softmax(interpolate(scores[None], image.shape[1:])[0], axis=0)
+        return self.result(image, _blown_up(scores, image), labels)
+
+    def score_gradient(self, image, scores, labels=None):
+        """For a weight of 1, with respect to scores (K, h, w) as above."""
+        image, labels = self._shrunk(image, labels)
+        probabilities = _blown_up(scores, image)
         gradient = self.result(image, probabilities, labels).gradient()[0]
         return interpolate_adjoint(score_gradient(probabilities, gradient)[None], scores.shape[1:])[0]
 
     def _shrunk(self, *maps):
         step = slice(None, None, self.shrink)
         return [None if each is None else np.ascontiguousarray(each[..., step, step]) for each in maps]
+
+
+def _blown_up(scores, image):
+    return softmax(interpolate(scores[None], image.shape[1:])[0], axis=0)
 
 
 class _KeptLattice:
