@@ -26,6 +26,7 @@ from scipy.special import softmax
 
 import rloss_caffe
 from rloss_caffe.data.samples import MEAN_BGR
+from rloss_caffe.losses import Workspace
 
 MEAN = np.float32(MEAN_BGR)[:, np.newaxis, np.newaxis]
 XY_STD, RGB_STD, CLASSES = 100, 15, 21
@@ -99,6 +100,46 @@ def speed_tables(runs, sizes):
         speed += rows
         gain.append(ratios)
     return speed, gain
+
+
+def loss_table(runs, size=321):
+    """Value and gradient of the losses on the lattice, as times of the DenseCRF loss; one thread, CPU time."""
+    rloss_caffe.set_num_threads(1)
+    images, values = photo("coffee", size, size)[np.newaxis], probabilities(1, CLASSES, size, size)
+    labels = np.full((1, size, size), 255)
+    for row, label in enumerate((0, 5, 7)):
+        labels[0, 60 * row + 50, 50:90] = label
+
+    def operation(loss, **options):
+        work, out = Workspace(), np.empty_like(values)
+        return lambda: loss(images, values, XY_STD, RGB_STD, work=work, **options).gradient(1e-8, out=out)
+
+    def cpu_seconds(function):
+        start = time.process_time()
+        function()
+        return time.process_time() - start
+
+    dense, cut, both = rloss_caffe.densecrf_loss, rloss_caffe.normalized_cut_loss, rloss_caffe.kernel_cut_loss
+    rows = []
+    for name, loss, options in [
+        ("densecrf again", dense, {}),
+        ("densecrf quadratic", dense, {"relaxation": "quadratic"}),
+        ("densecrf VALID", dense, {"normalization": "VALID"}),
+        ("densecrf AFFINITY", dense, {"normalization": "AFFINITY"}),
+        ("densecrf symmetric", dense, {"kernel_normalization": "symmetric"}),
+        ("densecrf gate", dense, {"gate": True, "labels": labels}),
+        ("densecrf, 3 labelled classes", dense, {"classes": "labelled", "labels": labels}),
+        ("densecrf, scale_factor 0.5", dense, {"scale_factor": 0.5}),
+        ("normalised cut", cut, {}),
+        ("normalised cut, 3 labelled classes", cut, {"labels": labels}),
+        ("kernel cut", both, {}),
+        ("kernel cut quadratic", both, {"relaxation": "quadratic"}),
+        ("kernel cut symmetric", both, {"kernel_normalization": "symmetric"}),
+    ]:
+        times = measure((operation(dense), operation(loss, **options)), 4 * runs, cpu_seconds)
+        ratio = statistics.median(times[:, 1] / times[:, 0])
+        rows.append({"loss": name, "ms": float(np.median(times[:, 1])), "of densecrf": ratio})
+    return rows
 
 
 def peer_table(runs, sizes):
@@ -284,6 +325,8 @@ def main():
     speed, gain = speed_tables(arguments.runs, sizes)
     show(f"Milliseconds, {XY_STD} / {RGB_STD}, {CLASSES} classes", speed)
     show("Two threads: times as fast as one", gain)
+    losses = loss_table(arguments.runs)
+    show("Losses on the lattice, value and gradient at 321 x 321, one thread", losses)
     peer = peer_table(arguments.runs, sizes)
     if peer is None:
         print("\npydensecrf is not installed: no comparison (see the head of this file)")
@@ -299,6 +342,7 @@ def main():
             "machine": machine,
             "speed": speed,
             "two_threads": gain,
+            "losses": losses,
             "pydensecrf": peer,
             "by_size": by_size,
             "by_channels": by_channels,

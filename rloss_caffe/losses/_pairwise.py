@@ -89,8 +89,8 @@ SCALE_FACTOR = Parameter(
     1.0,
     above=0,
     maximum=1,
-    doc="Resolution at which the loss is computed, as a share of the image's; bi_xy_std shrinks with it. 0.5 takes a "
-    "quarter of the time.",
+    doc="Resolution at which the loss is computed, as a share of the image's; bi_xy_std shrinks with it. The "
+    "authors' version for PyTorch has 0.5.",
 )
 
 

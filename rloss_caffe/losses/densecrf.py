@@ -46,7 +46,7 @@ from rloss_caffe.losses._pairwise import (
     apply_affinity,
 )
 from rloss_caffe.numerics.parameters import Parameter, documented
-from rloss_caffe.numerics.products import add_degree, class_sums, dot
+from rloss_caffe.numerics.products import add_degree, dot, subtract_degree
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -217,17 +217,15 @@ class DenseTerm:
         if gate is not None:
             image.filtered[...] *= gate
         if self.quadratic:
-            sums = class_sums(image.segmentation, image.roi, image.filtered, image.degree, image.threads)
-            association, squares = float(sums[0].sum()), float(sums[2].sum())
+            association = subtract_degree(image.segmentation, image.roi, image.filtered, image.degree, image.threads)
         else:
-            association, squares = dot(image.segmentation, image.roi, image.filtered, image.threads), 0.0
-        value, factor = self.value_and_factor(image, association, squares, gate)
+            association = dot(image.segmentation, image.roi, image.filtered, image.threads)
+        value, factor = self.value_and_factor(image, association, 0.0, gate)
         if self.exact_gradient:
             image.symmetrise(gate)
-        if self.quadratic:
-            count = len(image.segmentation)
-            ones = np.ones(count)
-            add_degree(image.filtered, image.degree, image.segmentation, None, ones, -ones, image.threads)
+            if self.quadratic:  # the mean has halved what was subtracted
+                ones = np.ones(len(image.segmentation))
+                add_degree(image.filtered, image.degree, image.segmentation, None, ones, -ones / 2, image.threads)
         return value, factor
 
     def value_and_factor(

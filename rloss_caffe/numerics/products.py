@@ -5,7 +5,7 @@ import numpy as np
 from rloss_caffe.numerics.compiling import jit
 from rloss_caffe.numerics.threads import bounds, resolve_num_threads, run
 
-__all__ = ["add_degree", "class_sums", "dot", "scale_rows"]
+__all__ = ["add_degree", "class_sums", "dot", "scale_rows", "subtract_degree"]
 
 _BLOCK = 4096  # pixels of one partial sum
 _RUN = 128  # products summed in single precision before they go into a double
@@ -30,6 +30,15 @@ def class_sums(a, mask, b, degree, num_threads=None):
     pieces = bounds(len(partial), resolve_num_threads(num_threads))
     run(_class_sums, [(*planes, start, end, partial) for start, end in pieces])
     return partial.sum(axis=0)
+
+
+def subtract_degree(a, mask, b, degree, num_threads=None):
+    """In place ``b_k -= degree a_k`` of planes (K, H, W), and then `dot` of a, mask and b."""
+    planes = a.reshape(len(a), -1), mask.reshape(-1), b.reshape(len(b), -1), degree.reshape(-1)
+    partial = np.empty(-(-planes[1].size // _BLOCK))
+    pieces = bounds(len(partial), resolve_num_threads(num_threads))
+    run(_subtract_degree, [(*planes, start, end, partial) for start, end in pieces])
+    return float(partial.sum())
 
 
 def add_degree(values, degree, segmentation, constant, own, linear, num_threads=None):
@@ -83,6 +92,28 @@ def _dot(a, mask, b, first_block, last_block, partial):
         partial[block] = total
 
 
+@jit(forceinline=True)
+def _short_subtract(a, b, degree):
+    for pixel in range(degree.shape[0]):
+        b[pixel] -= degree[pixel] * a[pixel]
+
+
+@jit
+def _subtract_degree(a, mask, b, degree, first_block, last_block, partial):
+    for block in range(first_block, last_block):
+        start = block * _BLOCK
+        end = min(start + _BLOCK, mask.shape[0])
+        total = 0.0
+        for channel in range(a.shape[0]):
+            row, other = a[channel], b[channel]
+            for first in range(start, end, _RUN):
+                last = min(first + _RUN, end)
+                one, two = row[first:last], other[first:last]
+                _short_subtract(one, two, degree[first:last])
+                total += np.float64(_short_dot(one, mask[first:last], two))
+        partial[block] = total
+
+
 @jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
 def _short_sums(a, mask, b, degree):
     products = np.float32(0)
@@ -107,7 +138,8 @@ def _class_sums(a, mask, b, degree, first_block, last_block, partial):
             products, degrees, squares = 0.0, 0.0, 0.0
             for first in range(start, end, _RUN):
                 last = min(first + _RUN, end)
-                one, two, three = _short_sums(row[first:last], mask[first:last], other[first:last], degree[first:last])
+                parts = row[first:last], mask[first:last], other[first:last], degree[first:last]
+                one, two, three = _short_sums(*parts)
                 products += np.float64(one)
                 degrees += np.float64(two)
                 squares += np.float64(three)
