@@ -272,7 +272,8 @@ class FilteredBatch:
     """What is left of a batch: the formula's values, one an image, and what the gradient is made from.
 
     The gradient of image n and the class whose plane is ``rows[n, k]`` is ``factors[n] roi[n] memory[n, rows[n, k]]``;
-    a row of -1 is a class without gradient. It is the one at `scale_factor` of the segmentations' shape (N, K, H, W).
+    a row of -1 is a class without gradient. With a `scale_factor` below 1 it is that of the segmentations at this
+    share of their rows and columns, `full_size`.
     """
 
     values: list[float]
@@ -280,10 +281,10 @@ class FilteredBatch:
     memory: NDArray[np.float32]
     rows: NDArray[np.int64]
     roi: NDArray[np.float32]
-    shape: tuple[int, ...]
-    scale_factor: float
     workspace: Workspace | None
     num_threads: int | None
+    scale_factor: float = 1.0
+    full_size: tuple[int, ...] | None = None
 
 
 def apply_affinity(
@@ -349,6 +350,7 @@ def apply_affinity(
     count = segmentations.shape[1]
     scale_factor = SCALE_FACTOR.checked(scale_factor)
     given_rois = None if roi is None else _regions(roi, (batch, height, width))
+    full_size = height, width
     if scale_factor < 1:
         height, width = rescale(images[0, 0], scale_factor, "nearest", 1).shape
         bi_xy_std = bi_xy_std * scale_factor
@@ -411,22 +413,27 @@ def apply_affinity(
 
     values, factors = zip(*for_each_image(filter_one, batch, num_threads))
     workspace = work if isinstance(work, Workspace) else None
-    shape = segmentations.shape
-    return FilteredBatch(list(values), list(factors), memory, rows, rois, shape, scale_factor, workspace, num_threads)
+    return FilteredBatch(
+        list(values), list(factors), memory, rows, rois, workspace, num_threads, scale_factor, full_size
+    )
 
 
 _LARGEST = 3e38  # of single precision
 
 
 def _regions(roi, shape):
-    """The regions of interest (N, H, W), checked."""
+    """Memory for the regions of interest (N, H, W), with the given ones in it."""
+    rois = allocate("roi", shape)
+    if roi is None:
+        return rois
     batch, height, width = shape
     given = real_array("roi", roi, finite=True)
     if given.shape not in (shape, (batch, 1, height, width)):
         raise ValueError(f"roi must have shape {shape} or {(batch, 1, height, width)}, found shape {given.shape}")
     if given.min() < 0:
         raise ValueError(f"roi must hold values >= 0, found {given.min():g}")
-    return given.reshape(shape)
+    rois[...] = given.reshape(shape)
+    return rois
 
 
 def _inverse_root(degree):
@@ -466,7 +473,7 @@ class PairwiseResult(Result):
     """
 
     def __init__(self, batch: FilteredBatch) -> None:
-        shape = batch.shape
+        shape = (*batch.rows.shape, *(batch.full_size or batch.roi.shape[1:]))
         self.filtered = batch.memory[:, : shape[1]]
         self.roi = batch.roi
         super().__init__(sum(batch.values) / len(batch.values), shape, {"filtered": batch.memory, "roi": batch.roi})
