@@ -103,7 +103,7 @@ def speed_tables(runs, sizes):
 
 
 def loss_table(runs, size=321):
-    """Value and gradient of the losses on the lattice, as times of the DenseCRF loss; one thread, CPU time."""
+    """Value and gradient of the losses over pairs of pixels, as times of the DenseCRF loss; one thread, CPU time."""
     rloss_caffe.set_num_threads(1)
     images, values = photo("coffee", size, size)[np.newaxis], probabilities(1, CLASSES, size, size)
     labels = np.full((1, size, size), 255)
@@ -112,7 +112,9 @@ def loss_table(runs, size=321):
 
     def operation(loss, **options):
         work, out = Workspace(), np.empty_like(values)
-        return lambda: loss(images, values, XY_STD, RGB_STD, work=work, **options).gradient(1e-8, out=out)
+        if loss is not rloss_caffe.local_potts_loss:
+            options = {"bi_xy_std": XY_STD, "bi_rgb_std": RGB_STD, **options}
+        return lambda: loss(images, values, work=work, **options).gradient(1e-8, out=out)
 
     def cpu_seconds(function):
         start = time.process_time()
@@ -120,6 +122,7 @@ def loss_table(runs, size=321):
         return time.process_time() - start
 
     dense, cut, both = rloss_caffe.densecrf_loss, rloss_caffe.normalized_cut_loss, rloss_caffe.kernel_cut_loss
+    local = rloss_caffe.local_potts_loss
     rows = []
     for name, loss, options in [
         ("densecrf again", dense, {}),
@@ -135,6 +138,13 @@ def loss_table(runs, size=321):
         ("kernel cut", both, {}),
         ("kernel cut quadratic", both, {"relaxation": "quadratic"}),
         ("kernel cut symmetric", both, {"kernel_normalization": "symmetric"}),
+        *(
+            (f"local Potts, radius {radius}, {relaxation}", local, {"radius": radius, "relaxation": relaxation})
+            for radius in (1, 5)
+            for relaxation in ("bilinear", "quadratic", "absolute")
+        ),
+        ("local Potts, radius 1, own contrast", local, {"radius": 1, "contrast": "image"}),
+        ("local Potts, radius 5, own contrast", local, {"radius": 5, "contrast": "image"}),
     ]:
         times = measure((operation(dense), operation(loss, **options)), 4 * runs, cpu_seconds)
         ratio = statistics.median(times[:, 1] / times[:, 0])
@@ -326,7 +336,7 @@ def main():
     show(f"Milliseconds, {XY_STD} / {RGB_STD}, {CLASSES} classes", speed)
     show("Two threads: times as fast as one", gain)
     losses = loss_table(arguments.runs)
-    show("Losses on the lattice, value and gradient at 321 x 321, one thread", losses)
+    show("Losses over pairs of pixels, value and gradient at 321 x 321, one thread", losses)
     peer = peer_table(arguments.runs, sizes)
     if peer is None:
         print("\npydensecrf is not installed: no comparison (see the head of this file)")

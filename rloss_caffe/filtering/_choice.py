@@ -8,7 +8,8 @@ The generated loops (`_embed`, `_rows`) are LLVM instructions written through Nu
   ``shape``, a tuple of 64-bit sizes; items of a C-contiguous array lie in order, with nothing between them;
 * ``context.get_dummy_value()`` as the value of a void function;
 * ``llvmlite.ir``: vector types and constants, ``builder.gep``, ``bitcast``, ``load`` and ``store`` with ``align``,
-  ``shuffle_vector``, ``insert_element``, ``select``, ``if_then`` and the arithmetic; ``as_pointer()`` of a type
+  ``shuffle_vector``, ``insert_element``, ``select``, ``if_then``, a loop of ``append_basic_block``, ``cbranch`` and
+  ``phi``, and the arithmetic, whose flag ``contract`` lets a product and a sum round once; a type's ``as_pointer()``
   (pointers that know what they point to: llvmlite passes them on as LLVM's opaque pointers where those are in use);
 * LLVM itself: the functions ``llvm.rint.v16f32`` and ``llvm.fabs.v16f32``; that without fast-math flags no operation
   is reassociated or fused; that vectors wider than the machine's are split.

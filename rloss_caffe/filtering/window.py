@@ -181,7 +181,7 @@ class PairWindow:
         Raises
         ------
         ValueError
-            Shapes or types do not fit, or NaN or infinity.
+            Shapes or types do not fit, NaN or infinity, or sums beyond single precision.
         """
         values = real_array("values", values, ("channels", *self.shape), finite=True)
         kind = _FORMS[FORM.checked(form)]
@@ -191,6 +191,8 @@ class PairWindow:
         for first in range(0, len(values), WIDTHS[-1]):
             group = slice(first, first + WIDTHS[-1])
             self._apply_group(values[group], kind, out[group], degree if first == 0 else None)
+        if not (math.isfinite(out.min()) and math.isfinite(out.max())):
+            raise ValueError("values must not be so large that their sums, times roi, exceed single precision")
         return out
 
     def _apply_group(self, values, form, out, degree):

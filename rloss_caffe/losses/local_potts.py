@@ -73,6 +73,7 @@ NORMALIZATION = Parameter(
 PARAMETERS = (RADIUS, XY_STD, RGB_STD, RELAXATION, NORMALIZATION, CONTRAST, CLASSES, SPACE, IGNORE_LABEL)
 
 _SMALLEST = 1e-37  # of what an image's sum is divided by: below, single precision has no room for the quotient
+_TOO_LARGE = "segmentations must not be so large that their sums, times roi, exceed single precision"
 # What is summed over a pixel's neighbours, and the factor that makes the gradient of it.
 _FORMS = {"bilinear": ("sum", -2.0), "quadratic": ("difference", 2.0), "absolute": ("sign", 1.0)}
 
@@ -176,10 +177,10 @@ def local_potts_loss(
         try:
             window = PairWindow(images[index], radius, xy_std, rgb_std, contrast, space, mask, threads)
             window.apply(segmentation, form, sums, degree)
-        except ValueError:
-            real_array("images", images[index], finite=True)  # these say where
+        except ValueError as error:  # shapes were checked, so a value is not finite, or a sum
+            real_array("images", images[index], finite=True)
             real_array("segmentations", segmentations[index], finite=True)
-            raise
+            raise ValueError(_TOO_LARGE) from error
         value = dot(segmentation, mask, sums, threads)
         weights = float(np.vdot(mask.astype(float), degree))
         if form == "sum":
@@ -188,7 +189,7 @@ def local_potts_loss(
         if size < _SMALLEST:
             return 0.0, 0.0
         if not math.isfinite(value / size):
-            raise ValueError("segmentations must not be so large that their sums, times roi, exceed single precision")
+            raise ValueError(_TOO_LARGE)
         return value / size, factor / size
 
     values, factors = zip(*for_each_image(sum_pairs, batch, num_threads))

@@ -90,7 +90,7 @@ def test_any_shape(channels, height, width, radius, contrast, space, seed):
     assert not found.diagonal().any()
 
 
-@pytest.mark.parametrize("factor", [1e-30, 1e-18, 1, 1e18, 3e36])
+@pytest.mark.parametrize("factor", [1e-30, 1e-18, 1, 1e18, 1e36])
 def test_own_contrast_of_faint_and_glaring_images(factor):
     """Squares that single precision does not hold: the weights stay those of the image in ordinary units."""
     image = smooth_image(8, 9).astype(float)
