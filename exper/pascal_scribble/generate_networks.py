@@ -99,13 +99,13 @@ class Loss:
     labels: bool = True
 
 
+GRID_POTTS = {"radius": 1, "relaxation": "absolute", "normalization": "WEIGHTS", "contrast": "image"}
 NONE = "none"  # phase two as long and with the same rates, without such a loss: the control
 LOSSES = {
     "densecrf": Loss("DenseCRFLoss", DENSECRF_LOSS_WEIGHT, labels=False),
     "normalized_cut": Loss("NormalizedCutLoss", 0.3),
-    "local_potts": Loss(
-        "LocalPottsLoss", 1.0, {"radius": 1, "relaxation": "absolute", "contrast": "image"}, dense=False
-    ),
+    "kernel_cut": Loss("KernelCutLoss", 0.3, {"densecrf_weight": 3e-8}),
+    "local_potts": Loss("LocalPottsLoss", 10.0, GRID_POTTS, dense=False),
 }
 
 

@@ -43,8 +43,12 @@ class Loss:
 LOSSES = {
     "densecrf": Loss("DenseCRFLoss", 1e-7, BANDWIDTHS, "the DenseCRF loss"),
     "normalized_cut": Loss("NormalizedCutLoss", 0.3, BANDWIDTHS, "the normalised cut loss"),
+    "kernel_cut": Loss("KernelCutLoss", 0.3, f"{BANDWIDTHS}\ndensecrf_weight: 3e-7", "the kernel cut loss"),
     "local_potts": Loss(
-        "LocalPottsLoss", 1, "radius: 1\nrelaxation: absolute\ncontrast: image", "the local Potts loss"
+        "LocalPottsLoss",
+        10,
+        "radius: 1\nrelaxation: absolute\nnormalization: WEIGHTS\ncontrast: image",
+        "the local Potts loss",
     ),
 }
 
