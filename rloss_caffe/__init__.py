@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # for type checkers and editors, which cannot see what __geta
     from rloss_caffe.losses import local_potts_loss as local_potts_loss
     from rloss_caffe.losses import normalized_cut_loss as normalized_cut_loss
     from rloss_caffe.losses import region_of_interest as region_of_interest
+    from rloss_caffe.losses import self_label_loss as self_label_loss
     from rloss_caffe.losses import size_constraint_loss as size_constraint_loss
     from rloss_caffe.nets import Net as Net
     from rloss_caffe.nets import get_solver as get_solver
@@ -45,6 +46,7 @@ _HOME_OF = {
     "mean_field": "rloss_caffe.filtering.mean_field",
     "normalized_cut_loss": "rloss_caffe.losses",
     "region_of_interest": "rloss_caffe.losses",
+    "self_label_loss": "rloss_caffe.losses",
     "size_constraint_loss": "rloss_caffe.losses",
     "get_num_threads": "rloss_caffe.numerics.threads",
     "set_num_threads": "rloss_caffe.numerics.threads",

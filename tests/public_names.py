@@ -42,6 +42,8 @@ def losses() -> float:
     cut = rloss_caffe.normalized_cut_loss(images, segmentations, labels=np.zeros((1, 6, 7)), roi=roi)
     both = rloss_caffe.kernel_cut_loss(images, segmentations, normalization="AFFINITY", scale_factor=0.5)
     value += both.value + cut.value + float(cut.gradient().sum())
+    learned = rloss_caffe.self_label_loss(images, segmentations, lambda_=50, labels=np.full((1, 6, 7), 255), roi=roi)
+    value += learned.value + learned.terms.latent + float(learned.latent.sum())
     refined: NDArray[np.float32] = rloss_caffe.mean_field(images[0], segmentations[0])
     value += rloss_caffe.size_constraint_loss(segmentations, upper=[20.0, 5.0], roi=roi).value
     return value + float(gradient.sum()) + float(refined.sum())

@@ -17,6 +17,7 @@ _HOME_OF = {
     "LocalPottsLoss": "rloss_caffe.layers.local_potts_loss",
     "NormalizedCutLoss": "rloss_caffe.layers.normalized_cut_loss",
     "SegAccuracy": "rloss_caffe.layers.seg_accuracy",
+    "SelfLabelLoss": "rloss_caffe.layers.self_label_loss",
     "SizeConstraintLoss": "rloss_caffe.layers.size_constraint_loss",
 }
 

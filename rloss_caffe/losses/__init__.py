@@ -9,6 +9,7 @@ from rloss_caffe.losses.densecrf import densecrf_loss
 from rloss_caffe.losses.kernel_cut import kernel_cut_loss
 from rloss_caffe.losses.local_potts import local_potts_loss
 from rloss_caffe.losses.normalized_cut import normalized_cut_loss
+from rloss_caffe.losses.self_label import self_label_loss
 from rloss_caffe.losses.size_constraint import size_constraint_loss
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "local_potts_loss",
     "normalized_cut_loss",
     "region_of_interest",
+    "self_label_loss",
     "size_constraint_loss",
 ]
 
@@ -29,5 +31,6 @@ LOSSES: dict[str, Callable[..., Any]] = {
     "kernel_cut": kernel_cut_loss,
     "local_potts": local_potts_loss,
     "normalized_cut": normalized_cut_loss,
+    "self_label": self_label_loss,
     "size_constraint": size_constraint_loss,
 }

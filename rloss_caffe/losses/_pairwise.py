@@ -43,6 +43,7 @@ __all__ = [
     "label_array",
     "labelled_classes",
     "region_of_interest",
+    "regions",
     "takes_labelled",
 ]
 
@@ -419,6 +420,11 @@ def apply_affinity(
 
 
 _LARGEST = 3e38  # of single precision
+
+
+def regions(roi: ArrayLike | None, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The regions of interest (N, H, W) as given, checked; for None those of the images."""
+    return region_of_interest(images) if roi is None else _regions(roi, (len(images), *images.shape[2:]))
 
 
 def _regions(roi, shape):

@@ -7,7 +7,7 @@ import rloss_caffe
 from helpers.hostile import Case
 from rloss_caffe import bilateralfilter as swig
 from rloss_caffe.filtering.window import PairWindow
-from rloss_caffe.losses import gradients
+from rloss_caffe.losses import gradients, self_label
 from rloss_caffe.numerics import confusion, interpolation
 
 _CHANNELS = (1, 2, 3, 4, 5, 8, 9, 21, 33, 70)  # more than 32 are filtered in groups
@@ -330,6 +330,39 @@ def _local_potts_arguments(rng):
     }
 
 
+def _self_label(**arguments):
+    result = rloss_caffe.self_label_loss(**arguments)
+    return result.value, result.gradient(), result.latent
+
+
+def _self_label_arguments(rng):
+    size, batch, classes = _size(rng), int(rng.randint(1, 4)), int(rng.choice(_CHANNELS[:8]))
+    segmentations = _values(rng, batch, classes, *size)
+    return {
+        "images": _image(rng, batch, rng.randint(1, 5), *size),
+        "segmentations": segmentations / segmentations.sum(axis=1, keepdims=True),
+        "relaxation": str(rng.choice(self_label.RELAXATION.choices)),
+        "cross_entropy": str(rng.choice(["collision", "forward"])),
+        "eta": 0.3,
+        "lambda_": float(rng.uniform(0, 20)),
+        "steps": int(rng.randint(0, 4)),
+        "kernel": str(rng.choice(["pairs", "dense"])),
+        "radius": int(rng.randint(1, 4)),
+        "xy_std": float(rng.uniform(1, 9)),
+        "rgb_std": float(rng.uniform(4, 50)),
+        "contrast": str(rng.choice(["fixed", "image"])),
+        "contrast_scale": float(rng.uniform(0.2, 2)),
+        "space": str(rng.choice(["gaussian", "inverse_distance"])),
+        **_bandwidths(rng),
+        "normalization": str(rng.choice(["VALID", "BATCH_SIZE"])),
+        "labelled_weight": 1.0,
+        "labels": _labels(rng, batch, classes, size),
+        "roi": (rng.rand(batch, *size) > 0.3).astype(np.float32),
+        "ignore_label": 255,
+        "num_threads": _threads(rng),
+    }
+
+
 def _window(values, form="sum", out=None, **arguments):
     return PairWindow(**arguments).apply(values, form, out)
 
@@ -422,6 +455,34 @@ CASES = {
         may_be_none=("roi", "num_threads"),
         positive=("xy_std", "rgb_std"),
         refused={"num_threads": (0, -1), "radius": (0, -1), "roi": (-np.ones((1, 2, 2)),)},
+    ),
+    "losses.local_potts.LocalPottsResult": Case(
+        lambda images, segmentations, scale, out=None: rloss_caffe.local_potts_loss(images, segmentations).gradient(
+            scale, out
+        ),
+        lambda rng: {"images": _image(rng, 2, 3, 8, 9), "segmentations": _values(rng, 2, 3, 8, 9), "scale": 0.5},
+        out="out",
+    ),
+    "losses.self_label.self_label_loss": Case(
+        _self_label,
+        _self_label_arguments,
+        may_be_none=("roi", "labels", "num_threads"),
+        positive=("eta", "xy_std", "rgb_std", "contrast_scale", "bi_xy_std", "bi_rgb_std"),
+        refused={
+            "num_threads": (0, -1),
+            "radius": (0, -1),
+            "steps": (-1, 10**6),
+            "lambda_": (-1.0,),
+            "roi": (-np.ones((1, 2, 2)),),
+            "segmentations": (-np.ones((1, 2, 2, 2)),),
+        },
+    ),
+    "losses.self_label.SelfLabelResult": Case(
+        lambda images, segmentations, scale, out=None: rloss_caffe.self_label_loss(images, segmentations).gradient(
+            scale, out
+        ),
+        lambda rng: {"images": _image(rng, 2, 3, 8, 9), "segmentations": _values(rng, 2, 3, 8, 9), "scale": 0.5},
+        out="out",
     ),
     "filtering.window.PairWindow": Case(
         _window,
@@ -604,6 +665,7 @@ NOT_CALLED = {
     "losses.gradients.push": "takes an array of any shape, through real_array; tests/losses/test_gradients.py",
     "losses.gradients.find_loss": "takes a loss's name; tests/losses/test_gradients.py",
     "losses.gradients.takes_images": "takes a loss's name",
+    "losses.self_label.JointTerms": "a record",
     "losses._pairwise.Workspace": "memory whose shape the loss decides",
     "numerics.arrays": "the checks themselves: tests/numerics/test_arrays.py",
     "numerics.compiling": "takes functions",
