@@ -269,16 +269,28 @@ class FilteredImage:
 
 
 @dataclass(frozen=True)
+class ClassFactors:
+    """A gradient that is made of A S' and the degree: ``roi (own_k filtered_k + added_k degree)``; both (K,)."""
+
+    own: NDArray[np.float64]
+    added: NDArray[np.float64]
+
+    def largest(self) -> float:
+        return float(max(np.abs(self.own).max(), np.abs(self.added).max()))
+
+
+@dataclass(frozen=True)
 class FilteredBatch:
     """What is left of a batch: the formula's values, one an image, and what the gradient is made from.
 
-    The gradient of image n and the class whose plane is ``rows[n, k]`` is ``factors[n] roi[n] memory[n, rows[n, k]]``;
+    The gradient of image n and the class whose plane is ``rows[n, k]`` is ``factors[n] roi[n] memory[n, rows[n, k]]``,
+    or with ClassFactors what those say, the degree being the plane behind the classes';
     a row of -1 is a class without gradient. With a `scale_factor` below 1 it is that of the segmentations at this
     share of their rows and columns, `full_size`.
     """
 
     values: list[float]
-    factors: list[float]
+    factors: list[float | ClassFactors]
     memory: NDArray[np.float32]
     rows: NDArray[np.int64]
     roi: NDArray[np.float32]
@@ -289,7 +301,7 @@ class FilteredBatch:
 
 
 def apply_affinity(
-    formula: Callable[[FilteredImage], tuple[float, float]],
+    formula: Callable[[FilteredImage], tuple[float, float | ClassFactors]],
     images: ArrayLike,
     segmentations: ArrayLike,
     bi_xy_std: float,
@@ -312,7 +324,8 @@ def apply_affinity(
     ----------
     formula : callable
         From a FilteredImage to the image's value and a factor; called in several threads. It leaves in ``filtered``
-        what times the factor and ``roi`` is the value's gradient. It is not called where no class takes part.
+        what times the factor and ``roi`` is the value's gradient; ClassFactors in the factor's place add the degree.
+        It is not called where no class takes part.
     images : array_like, shape (N, C, H, W)
     segmentations : array_like, shape (N, K, H, W)
     bi_xy_std, bi_rgb_std : float
@@ -361,7 +374,7 @@ def apply_affinity(
     rows = np.empty((batch, count), np.int64)
     rows[...] = np.arange(count)
 
-    def filter_one(index: int, threads: int) -> tuple[float, float]:
+    def filter_one(index: int, threads: int) -> tuple[float, float | ClassFactors]:
         image, segmentation, mask = images[index], segmentations[index], rois[index]
         label_map = None if label_maps is None else label_maps[index]
         region = given_rois[index] if given_rois is not None else region_of_interest(image[np.newaxis])[0]
@@ -408,7 +421,8 @@ def apply_affinity(
                 segmentation, region, mask, out[:taking_part], degree, threads, affinity, every_class, unlabelled
             )
         )
-        if not (math.isfinite(value) and abs(factor) <= _LARGEST):
+        largest = factor.largest() if isinstance(factor, ClassFactors) else abs(factor)
+        if not (math.isfinite(value) and largest <= _LARGEST):
             raise ValueError(_why_not_finite(segmentations[index]))
         return value, factor
 
@@ -495,10 +509,20 @@ class PairwiseResult(Result):
 
     def _write_gradient(self, scale: float, out: NDArray[np.float32]) -> None:
         batch = self._batch
-        factors = np.array([factor * scale / len(batch.values) for factor in batch.factors], np.float32)
+        count = len(batch.values)
+        added = None
+        if any(isinstance(factor, ClassFactors) for factor in batch.factors):
+            factors, added = np.zeros((2, *self.shape[:2]), np.float32)
+            for index, factor in enumerate(batch.factors):
+                if isinstance(factor, ClassFactors):
+                    takes_part = batch.rows[index] >= 0
+                    factors[index, takes_part] = factor.own * scale / count
+                    added[index, takes_part] = factor.added * scale / count
+        else:
+            factors = np.array([factor * scale / count for factor in batch.factors], np.float32)
         reduced = out
         if batch.scale_factor < 1:
             reduced = allocate("the gradient", (*self.shape[:2], *batch.roi.shape[1:]))
-        scale_rows(batch.memory, batch.roi, factors, reduced, batch.rows, batch.num_threads)
+        scale_rows(batch.memory, batch.roi, factors, reduced, batch.rows, batch.num_threads, added)
         if batch.scale_factor < 1:
             rescale_adjoint(reduced, batch.scale_factor, out, batch.num_threads)

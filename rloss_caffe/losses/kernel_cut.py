@@ -21,6 +21,7 @@ from rloss_caffe.losses._pairwise import (
     KERNEL_NORMALIZATION,
     LABELLED_CLASSES,
     SCALE_FACTOR,
+    ClassFactors,
     FilteredImage,
     PairwiseResult,
     Workspace,
@@ -127,10 +128,10 @@ def kernel_cut_loss(
     symmetric = KERNEL_NORMALIZATION.checked(kernel_normalization) == "symmetric"
     term = DenseTerm.checked(exact_gradient, relaxation, normalization, non_negative, gate)
 
-    def formula(image: FilteredImage) -> tuple[float, float]:
+    def formula(image: FilteredImage) -> tuple[float, float | ClassFactors]:
         sums = class_sums(image.segmentation, image.roi, image.filtered, image.degree, image.threads)
-        cut, constant, own = normalized_cut(sums)
-        constant, own = normalized_cut_weight * constant, normalized_cut_weight * own
+        cut, factors = normalized_cut(sums)
+        own, added = normalized_cut_weight * factors.own, normalized_cut_weight * factors.added
         linear = None
         apart = None  # the dense part's gradient, where it is not made of the same A S'
         if symmetric:
@@ -149,10 +150,13 @@ def kernel_cut_loss(
             linear = 0 * own - densecrf_weight * factor if term.quadratic else None
         if term.exact_gradient:
             image.symmetrise()
-        add_degree(image.filtered, image.degree, image.segmentation, constant, own, linear, image.threads)
+        value = normalized_cut_weight * cut + densecrf_weight * dense
+        if apart is None and linear is None:
+            return value, ClassFactors(own, added)
+        add_degree(image.filtered, image.degree, image.segmentation, added, own, linear, image.threads)
         if apart is not None:
             image.filtered[...] += apart
-        return normalized_cut_weight * cut + densecrf_weight * dense, 1.0
+        return value, 1.0
 
     batch = apply_affinity(
         formula,

@@ -26,13 +26,14 @@ from rloss_caffe.losses._pairwise import (
     IGNORE_LABEL,
     LABELLED_CLASSES,
     SCALE_FACTOR,
+    ClassFactors,
     FilteredImage,
     PairwiseResult,
     Workspace,
     apply_affinity,
 )
 from rloss_caffe.numerics.parameters import documented
-from rloss_caffe.numerics.products import add_degree, class_sums
+from rloss_caffe.numerics.products import class_sums
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -103,13 +104,12 @@ def normalized_cut_loss(
     """
     exact_gradient = EXACT_GRADIENT.checked(exact_gradient)
 
-    def formula(image: FilteredImage) -> tuple[float, float]:
+    def formula(image: FilteredImage) -> tuple[float, ClassFactors]:
         sums = class_sums(image.segmentation, image.roi, image.filtered, image.degree, image.threads)
-        value, constant, own = normalized_cut(sums)
+        value, factors = normalized_cut(sums)
         if exact_gradient:
             image.symmetrise()
-        add_degree(image.filtered, image.degree, image.segmentation, constant, own, None, image.threads)
-        return value, 1.0
+        return value, factors
 
     batch = apply_affinity(
         formula,
@@ -130,10 +130,10 @@ def normalized_cut_loss(
     return PairwiseResult(batch)
 
 
-def normalized_cut(sums: NDArray[np.float64]) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """One image's value from the `class_sums` of S and A S', and the factors of d and A S' in the gradient."""
+def normalized_cut(sums: NDArray[np.float64]) -> tuple[float, ClassFactors]:
+    """One image's value from the `class_sums` of S and A S', and the factors of A S' and d in the gradient."""
     association, volume = sums[:2]
     takes_part = volume > _SMALLEST
     inverse = np.divide(1.0, volume, out=np.zeros_like(volume), where=takes_part)
     ratio = association * inverse
-    return float(takes_part.sum() - ratio.sum()), ratio * inverse, -2 * inverse
+    return float(takes_part.sum() - ratio.sum()), ClassFactors(-2 * inverse, ratio * inverse)

@@ -54,10 +54,12 @@ def add_degree(values, degree, segmentation, constant, own, linear, num_threads=
     run(kernel, [(*planes, *factors, start, end) for start, end in pieces])
 
 
-def scale_rows(values, mask, factors, out, rows=None, num_threads=None):
+def scale_rows(values, mask, factors, out, rows=None, num_threads=None, added=None):
     """``out[n, k] = factors[n] * mask[n] * values[n, k]`` for out (N, K, H, W), a mask (N, H, W) and factors (N,).
 
-    `rows`, whole numbers (N, K), says which plane of ``values[n]`` takes the place of plane k; -1 gives 0.
+    `rows`, whole numbers (N, K), says which plane of ``values[n]`` takes the place of plane k; -1 gives 0. With
+    `added`, numbers (N, K), the factors are (N, K), too, and ``added[n, k] * mask[n]`` times the plane of ``values[n]``
+    behind all that `rows` names is added.
     """
     n, k = out.shape[:2]
     if rows is None:
@@ -65,7 +67,11 @@ def scale_rows(values, mask, factors, out, rows=None, num_threads=None):
     planes, mask, result = values.reshape(n, values.shape[1], -1), mask.reshape(n, -1), out.reshape(n * k, -1)
     rows, factors = np.ascontiguousarray(rows, np.int64), np.asarray(factors, np.float32)
     pieces = bounds(n * k, resolve_num_threads(num_threads))
-    run(_scale, [(planes, mask, factors, rows, start, end, result) for start, end in pieces])
+    if added is None:
+        run(_scale, [(planes, mask, factors, rows, start, end, result) for start, end in pieces])
+    else:
+        scales = factors, np.asarray(added, np.float32), rows, rows.max(axis=1) + 1
+        run(_scale_and_add, [(planes, mask, *scales, start, end, result) for start, end in pieces])
 
 
 # Sums may be reordered; NaN and infinity keep their meaning. Inlined, so that there is one order: a process that
@@ -178,3 +184,19 @@ def _scale(values, mask, factors, rows, start, end, out):
             source = values[image, row]
             for pixel in range(weight.shape[0]):
                 target[pixel] = factor * weight[pixel] * source[pixel]
+
+
+@jit
+def _scale_and_add(values, mask, factors, added, rows, behind, start, end, out):
+    channels = rows.shape[1]
+    for position in range(start, end):
+        image, channel = position // channels, position % channels
+        weight, target, row = mask[image], out[position], rows[image, channel]
+        if row < 0:
+            for pixel in range(weight.shape[0]):
+                target[pixel] = np.float32(0)
+        else:
+            source, other = values[image, row], values[image, behind[image]]
+            factor, second = factors[image, channel], added[image, channel]
+            for pixel in range(weight.shape[0]):
+                target[pixel] = weight[pixel] * (factor * source[pixel] + second * other[pixel])
