@@ -39,10 +39,9 @@ from rloss_caffe.losses._pairwise import (
     PairwiseResult,
     Workspace,
     _memory,
-    _regions,
     label_array,
     labelled_classes,
-    region_of_interest,
+    regions,
     takes_labelled,
 )
 from rloss_caffe.numerics.arrays import allocate, real_array
@@ -154,15 +153,13 @@ def local_potts_loss(
     segmentations = real_array("segmentations", segmentations, (batch, "classes", height, width))
     count = segmentations.shape[1]
     label_maps = None if labels is None else label_array(labels, segmentations.shape, ignore_label)
-    rois = _regions(roi, (batch, height, width))
+    rois = regions(roi, images)
     memory = _memory(work, segmentations.shape, {"images": images, "segmentations": segmentations, "roi": rois})
     rows = np.empty((batch, count), np.int64)
     rows[...] = np.arange(count)
 
     def sum_pairs(index: int, threads: int) -> tuple[float, float]:
         segmentation, mask = segmentations[index], rois[index]
-        if roi is None:
-            mask[...] = region_of_interest(images[index : index + 1])[0]
         if only_labelled:
             chosen = labelled_classes(label_maps[index], mask, count, ignore_label)
             rows[index] = -1
