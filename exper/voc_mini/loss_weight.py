@@ -33,6 +33,7 @@ from loss_terms import add_losses, kernel_text, read_terms
 from rloss_caffe import layers
 from rloss_caffe.data.progress import progress_bar
 from rloss_caffe.losses import LOSSES
+from rloss_caffe.losses.gradients import push
 
 TEMPLATE = (
     Path(__file__).resolve().parents[1] / "pascal_scribble/config/deeplab_squeezenet/trainwithdensecrfloss.prototxt"
@@ -157,7 +158,7 @@ def measure(net, batches, title):
                     net.blobs[name].diff[...] = name == loss
                 net.clear_param_diffs()
                 net._backward(len(net.layers) - 1, 0)
-                norms[index] += np.abs(net.blobs[split].diff).sum()
+                norms[index] += push(net.blobs[split].diff)
                 blobs = [blob for blobs in net.params.values() for blob in blobs]
                 norms[2 + index] += np.sqrt(sum(np.square(blob.diff, dtype=np.float64).sum() for blob in blobs))
             bar.update()

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections import namedtuple
 from fnmatch import fnmatch
 from pathlib import Path
@@ -24,7 +25,12 @@ ACCURACY_TITLES = {
     "mean_recall": "mean recall of classes",
     "mean_jaccard": "mean Jaccard index (mIoU over all classes)",
 }
-LOSS_TITLES = {"SoftmaxWithLoss": "cross-entropy", "DenseCRFLoss": "DenseCRF loss"}
+LOSS_TITLES = {
+    "SoftmaxWithLoss": "cross-entropy",
+    "DenseCRFLoss": "DenseCRF loss",
+    "LocalPottsLoss": "local Potts loss",
+    "SizeConstraintLoss": "size constraint",
+}
 FEW = 40  # curves of up to so many points show them
 FINEST = 1000  # places of a curve that are smoothed and drawn; a panel is 600 pixels wide
 MOST_PANELS, MOST_RUNS = 40, len(COLOURS) * len(DASHES)
@@ -33,6 +39,12 @@ LARGEST = 1e300  # what is further from zero cannot be drawn
 # log: TrainingLog; offset: what is added to its iterations on the axis.
 Phase = namedtuple("Phase", "log offset")
 Run = namedtuple("Run", "label phases")
+
+
+def loss_title(layer):
+    """A loss for readers, of its layer's type: ``"normalized cut loss"`` of NormalizedCutLoss; else ``""``."""
+    words = re.findall("[A-Z][a-z]+", layer) if layer.endswith("Loss") else []
+    return LOSS_TITLES.get(layer) or " ".join(words).lower()
 
 
 def read_runs(paths, joins=(), labels=None):
@@ -174,7 +186,7 @@ def panels(runs):
     for rest, curves in found.items():
         name, _, part = rest.rpartition("/")
         if part == "weighted":
-            kind = LOSS_TITLES.get(types.get(name)) or ("DenseCRF loss" if "crf" in name.lower() else "")
+            kind = loss_title(types.get(name, "")) or ("DenseCRF loss" if "crf" in name.lower() else "")
             times = " or ".join(f"{weight:g}" for weight in sorted(weights.get(name, ())))
             title = name + (f" ({kind})" if kind else "") + (f", times {times}" if times not in ("", "1") else "")
             losses.append((title, curves, 1))

@@ -186,3 +186,17 @@ def test_whatever_is_read_can_be_drawn(tmp_path_factory, outputs, steps, rate):
     figure.canvas.draw()
     for axes in figure.axes:
         assert np.isfinite([*axes.get_xlim(), *axes.get_ylim()]).all()
+
+
+def test_losses_have_titles():
+    titles = {
+        "DenseCRFLoss": "DenseCRF loss",
+        "NormalizedCutLoss": "normalized cut loss",
+        "LocalPottsLoss": "local Potts loss",
+        "SizeConstraintLoss": "size constraint",
+        "SoftmaxWithLoss": "cross-entropy",
+        "EuclideanLoss": "euclidean loss",
+        "Python": "",
+        "": "",
+    }
+    assert {layer: curves.loss_title(layer) for layer in titles} == titles
