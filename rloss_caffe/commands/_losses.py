@@ -8,6 +8,7 @@ __all__ = ["add_loss_options", "bandwidths_of", "check_options", "given_values",
 
 # Where there is no layer that says other ones: what the experiments have, and published weights.
 EXPERIMENTS = {"bi_xy_std": 100.0, "bi_rgb_std": 15.0}
+DENSE_PART = 1e-7  # kernel cut's densecrf_weight at which both of its parts push about equally, without normalization
 WEIGHTS = {"densecrf": 1e-8, "local_potts": 0.1, "size_constraint": 1e-2}
 MOST_VALUES = 6  # of a parameter: more cannot be read on one sheet
 # Parameters and values with which other parameters have no effect.
@@ -100,6 +101,9 @@ def settings_of(loss, arguments, source, weight=None):
                 values[each.name] = source.parameters[each.name]
     for name, given in given_values(arguments, loss).items():
         values[name] = given[0]
+    told = source.loss == loss or arguments.loss_densecrf_weight is not None
+    if "densecrf_weight" in values and not told and values["normalization"] == "BATCH_SIZE":
+        values["densecrf_weight"] = DENSE_PART
     if weight is None:
         weight = source.loss_weight if source.loss == loss else WEIGHTS.get(loss, 1.0)
     return Settings(loss, values, weight)
