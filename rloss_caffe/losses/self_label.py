@@ -72,7 +72,9 @@ CROSS_ENTROPY = Parameter(
     choices=("collision", "forward"),
     doc="Of latent labels y and the network's s: -ln y.s, where neither copies the other's doubt, or -y.ln s.",
 )
-ETA = Parameter("eta", "float", 0.3, above=0, maximum=1e6, doc="Weight of the cross entropy with the latent labels.")
+ETA = Parameter(
+    "eta", "float", 0.3, minimum=1e-6, maximum=1e6, doc="Weight of the cross entropy with the latent labels."
+)
 LAMBDA = Parameter(
     "lambda", "float", 6.0, minimum=0, maximum=1e6, doc="Weight of the pairs in the search for latent labels."
 )
@@ -242,7 +244,8 @@ def self_label_loss(
     radius, xy_std = NEAREST.checked(radius), XY_STD.checked(xy_std)
     rgb_std = RGB_STD.checked(rgb_std)
     contrast, space = CONTRAST.checked(contrast), SPACE.checked(space)
-    sharpness = CONTRAST_SCALE.checked(contrast_scale) if contrast == "image" else 1.0
+    contrast_scale = CONTRAST_SCALE.checked(contrast_scale)
+    sharpness = contrast_scale if contrast == "image" else 1.0
     bi_xy_std, bi_rgb_std = BI_XY_STD.checked(bi_xy_std), BI_RGB_STD.checked(bi_rgb_std)
     ignore_label = IGNORE_LABEL.checked(ignore_label)
     images = real_array("images", images, ("batch", "channels", "height", "width"))
@@ -318,7 +321,9 @@ class _Scene:
         self.given, self.region, self.options = given, region, options
         self.is_given = given >= 0
         self.share = np.where(self.is_given, np.float32(0), region)
-        self.labels = self.probabilities / np.maximum(self.probabilities.sum(axis=1, keepdims=True), FLOOR)
+        sums = self.probabilities.sum(axis=1, keepdims=True)
+        equal = np.full_like(self.probabilities, 1 / len(probabilities))  # where there are no probabilities at all
+        self.labels = np.divide(self.probabilities, sums, out=equal, where=sums > FLOOR)
         classes = np.arange(probabilities.shape[0])[:, np.newaxis]
         np.copyto(self.labels, given[:, np.newaxis] == classes, where=self.is_given[:, np.newaxis])
 

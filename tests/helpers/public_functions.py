@@ -344,7 +344,7 @@ def _self_label_arguments(rng):
         "relaxation": str(rng.choice(self_label.RELAXATION.choices)),
         "cross_entropy": str(rng.choice(["collision", "forward"])),
         "eta": 0.3,
-        "lambda_": float(rng.uniform(0, 20)),
+        "lambda": float(rng.uniform(0, 20)),
         "steps": int(rng.randint(0, 4)),
         "kernel": str(rng.choice(["pairs", "dense"])),
         "radius": int(rng.randint(1, 4)),
@@ -356,7 +356,7 @@ def _self_label_arguments(rng):
         **_bandwidths(rng),
         "normalization": str(rng.choice(["VALID", "BATCH_SIZE"])),
         "labelled_weight": 1.0,
-        "labels": _labels(rng, batch, classes, size),
+        "labels": _labels(rng, classes, batch, *size),
         "roi": (rng.rand(batch, *size) > 0.3).astype(np.float32),
         "ignore_label": 255,
         "num_threads": _threads(rng),
@@ -456,13 +456,6 @@ CASES = {
         positive=("xy_std", "rgb_std"),
         refused={"num_threads": (0, -1), "radius": (0, -1), "roi": (-np.ones((1, 2, 2)),)},
     ),
-    "losses.local_potts.LocalPottsResult": Case(
-        lambda images, segmentations, scale, out=None: rloss_caffe.local_potts_loss(images, segmentations).gradient(
-            scale, out
-        ),
-        lambda rng: {"images": _image(rng, 2, 3, 8, 9), "segmentations": _values(rng, 2, 3, 8, 9), "scale": 0.5},
-        out="out",
-    ),
     "losses.self_label.self_label_loss": Case(
         _self_label,
         _self_label_arguments,
@@ -472,7 +465,7 @@ CASES = {
             "num_threads": (0, -1),
             "radius": (0, -1),
             "steps": (-1, 10**6),
-            "lambda_": (-1.0,),
+            "lambda": (-1.0,),
             "roi": (-np.ones((1, 2, 2)),),
             "segmentations": (-np.ones((1, 2, 2, 2)),),
         },
