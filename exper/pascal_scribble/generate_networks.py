@@ -106,6 +106,8 @@ LOSSES = {
     "normalized_cut": Loss("NormalizedCutLoss", 0.3),
     "kernel_cut": Loss("KernelCutLoss", 0.3, {"densecrf_weight": 3e-8}),
     "local_potts": Loss("LocalPottsLoss", 10.0, GRID_POTTS, dense=False),
+    # Of the labelled pixels the net has its own cross entropy.
+    "self_label": Loss("SelfLabelLoss", 1.0, {"lambda": 20, "contrast": "image", "labelled_weight": 0}, dense=False),
 }
 
 

@@ -50,6 +50,7 @@ LOSSES = {
         "radius: 1\nrelaxation: absolute\nnormalization: WEIGHTS\ncontrast: image",
         "the local Potts loss",
     ),
+    "self_label": Loss("SelfLabelLoss", 1, "lambda: 20\ncontrast: image\nlabelled_weight: 0", "soft self-labelling"),
 }
 
 

@@ -93,6 +93,10 @@ SETTINGS = {
         "{weight: 10, radius: 1, relaxation: absolute, normalization: WEIGHTS, contrast: image}",
         "{weight: 30, radius: 1, relaxation: absolute, normalization: WEIGHTS, contrast: image}",
     ],
+    "self_label": [
+        "{weight: 0.3, lambda: 20, contrast: image, labelled_weight: 0}",
+        "{weight: 1, lambda: 20, contrast: image, labelled_weight: 0}",
+    ],
 }
 
 

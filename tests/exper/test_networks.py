@@ -21,7 +21,7 @@ from rloss_caffe.layers.seg_accuracy import confusion_matrices  # noqa: E402
 CONFIG = ROOT / "exper" / "pascal_scribble" / "config"
 ORIGINAL = ["deeplab_largeFOV", "deeplab_msc_largeFOV", "deeplab_vgg16", "resnet-101"]
 FILES = ["train", "trainwithdensecrfloss", "test"]
-LOSSES = ["densecrf", "normalized_cut", "kernel_cut", "local_potts", "none"]
+LOSSES = ["densecrf", "normalized_cut", "kernel_cut", "local_potts", "self_label", "none"]
 PARAMETERS = {  # numbers of weights with 21 labels
     "deeplab_largeFOV": 20505429,
     "deeplab_msc_largeFOV": 21711550,

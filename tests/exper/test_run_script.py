@@ -121,9 +121,11 @@ def test_parameters_of_the_loss(environment):
     assert "unknown parameter 'bi_xy_sdt', did you mean 'bi_xy_std'?" in log
 
 
-@pytest.mark.parametrize("loss, parameters", [("normalized_cut", "bi_xy_std: 9"), ("local_potts", "radius: 2")])
+@pytest.mark.parametrize(
+    "loss, parameters", [("normalized_cut", "bi_xy_std: 9"), ("local_potts", "radius: 2"), ("self_label", "steps: 5")]
+)
 def test_another_loss(environment, loss, parameters):
-    log, net = phase_two(environment, loss, "LOSS_WEIGHT=0.125", f"LOSS_PARAMS={parameters}, classes: labelled")
+    log, net = phase_two(environment, loss, "LOSS_WEIGHT=0.125", f"LOSS_PARAMS={parameters}")
     assert f'name: "{loss}_loss"' in net and "loss_weight: 0.125" in net and f"{parameters}\\n" in net
     assert re.search(rf"{loss}_loss = \d\S* \(\* 0.125 = ", log)
 
