@@ -376,7 +376,7 @@ def apply_affinity(
 
     def filter_one(index: int, threads: int) -> tuple[float, float | ClassFactors]:
         image, segmentation, mask = images[index], segmentations[index], rois[index]
-        label_map = None if label_maps is None else label_maps[index]
+        label_map: Any = None if label_maps is None else label_maps[index]
         region = given_rois[index] if given_rois is not None else region_of_interest(image[np.newaxis])[0]
         if only_labelled or scale_factor < 1:  # not all numbers are filtered
             real_array("segmentations", segmentation, finite=True)
@@ -511,7 +511,8 @@ class PairwiseResult(Result):
         batch = self._batch
         count = len(batch.values)
         added = None
-        if any(isinstance(factor, ClassFactors) for factor in batch.factors):
+        plain = [factor for factor in batch.factors if not isinstance(factor, ClassFactors)]
+        if len(plain) < count:
             factors, added = np.zeros((2, *self.shape[:2]), np.float32)
             for index, factor in enumerate(batch.factors):
                 if isinstance(factor, ClassFactors):
@@ -519,7 +520,7 @@ class PairwiseResult(Result):
                     factors[index, takes_part] = factor.own * scale / count
                     added[index, takes_part] = factor.added * scale / count
         else:
-            factors = np.array([factor * scale / count for factor in batch.factors], np.float32)
+            factors = np.array([factor * scale / count for factor in plain], np.float32)
         reduced = out
         if batch.scale_factor < 1:
             reduced = allocate("the gradient", (*self.shape[:2], *batch.roi.shape[1:]))

@@ -27,7 +27,7 @@ The settings of others:
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -152,7 +152,7 @@ def local_potts_loss(
     batch, _, height, width = images.shape
     segmentations = real_array("segmentations", segmentations, (batch, "classes", height, width))
     count = segmentations.shape[1]
-    label_maps = None if labels is None else label_array(labels, segmentations.shape, ignore_label)
+    label_maps: Any = None if labels is None else label_array(labels, segmentations.shape, ignore_label)
     rois = regions(roi, images)
     memory = _memory(work, segmentations.shape, {"images": images, "segmentations": segmentations, "roi": rois})
     rows = np.empty((batch, count), np.int64)
