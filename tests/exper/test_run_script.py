@@ -127,7 +127,7 @@ def test_parameters_of_the_loss(environment):
 def test_another_loss(environment, loss, parameters):
     log, net = phase_two(environment, loss, "LOSS_WEIGHT=0.125", f"LOSS_PARAMS={parameters}")
     assert f'name: "{loss}_loss"' in net and "loss_weight: 0.125" in net
-    assert re.search(rf'param_str: ".*\b{parameters}(\\n|")', net)
+    assert re.search(rf'param_str: ".*{parameters}(\\n|")', net)
     assert re.search(rf"{loss}_loss = \d\S* \(\* 0.125 = ", log)
 
 
