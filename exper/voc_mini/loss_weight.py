@@ -86,8 +86,8 @@ def main():
 def read_term(text):
     """One loss, without a weight of its own."""
     term, *others = read_terms(text)
-    if others or term.weight or term.push or term.shrink != 1:
-        raise ValueError(f"one loss at a time, without weight, push or shrink: found {text!r}")
+    if others or term.weight or term.push:
+        raise ValueError(f"one loss at a time, without weight or push: found {text!r}")
     return term
 
 
@@ -114,6 +114,9 @@ def make_net(arguments, term, crop, classes):
             layer.python_param.layer = kind.__name__
             layer.python_param.param_str = yaml.safe_dump(term.options)
             blobs = {"image": "data", "segmentation": "fc8_interp_softmax", "label": "label"}
+            if term.shrink != 1:
+                blobs = {"image": "data_small", "segmentation": "softmax_small", "label": "label_small"}
+                kept.extend(small_layers(term.shrink))
             bottoms = [name.rstrip("?") for name in kind.BOTTOMS]
             del layer.bottom[:], layer.propagate_down[:]
             layer.bottom.extend(blobs[name] for name in bottoms if name in blobs)
@@ -126,6 +129,23 @@ def make_net(arguments, term, crop, classes):
         result = caffe.Net(file.name, caffe.TRAIN)
     load(result, arguments.weights, classes)
     return result
+
+
+def small_layers(factor):
+    """The image, the labels and the probabilities at every so many-th row and column."""
+    layers = [
+        caffe_pb2.LayerParameter(
+            name=f"{name}_small",
+            type="Python",
+            bottom=[bottom],
+            top=[f"{name}_small"],
+            python_param={"module": "rloss_caffe.layers", "layer": "Interp", "param_str": f"shrink_factor: {factor}"},
+        )
+        for name, bottom in (("data", "data"), ("label", "label"), ("scores", "fc8_interp"))
+    ]
+    softmax = caffe_pb2.LayerParameter(name="softmax_small", type="Softmax", bottom=["scores_small"])
+    softmax.top.append("softmax_small")
+    return [*layers, softmax]
 
 
 def layer_of(name):

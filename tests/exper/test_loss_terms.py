@@ -140,6 +140,26 @@ def images(tmp_path):
     return ["--data-root", f"{tmp_path}/", "--list", str(tmp_path / "masks.txt")]
 
 
+def test_latent_labels_are_found_at_the_scores_size_and_follow_scribbles():
+    """Two uniform halves, each with one scribble; the network knows nothing but a little of a third class."""
+    import bandwidths
+
+    image = np.full((3, 41, 41), 50, np.float32)
+    image[:, :, 20:] = -50
+    lines = np.full((41, 41), 255, np.uint8)
+    lines[16:20, 4:12], lines[16:20, 28:36] = 0, 1
+    scores = np.zeros((3, 11, 11), np.float32)
+    scores[2] = 0.1
+    sample = bandwidths.Sample(image, scores, lines, lines)
+    term = bandwidths.read_latent("self_label: {shrink: 4, contrast: image, lambda: 20, steps: 200}")
+    found = bandwidths.latent_labels(term, sample)
+    assert found.shape == (3, 41, 41) and np.allclose(found.sum(axis=0), 1, atol=1e-4)
+    assert (found.argmax(axis=0)[:, :16] == 0).all() and (found.argmax(axis=0)[:, 24:] == 1).all()
+    for text in ("densecrf", "self_label + self_label", "self_label: {push: 1}"):
+        with pytest.raises(ValueError, match="--latent must be self_label, without weight or push"):
+            bandwidths.read_latent(text)
+
+
 def run(script, *arguments):
     return subprocess.run(
         [sys.executable, str(FOLDER / script), *arguments], capture_output=True, text=True, timeout=300

@@ -253,13 +253,18 @@ def test_loss_weight(tmp_path):
     command += ["--list", str(tmp_path / "list.txt"), "--weights", str(tmp_path / "net.caffemodel")]
     settings = [(97, 60, 15), (97, 15, 15), (97, 100, 15), (97, 60, 5), (97, 60, 30), (65, 60, 15), (129, 60, 15)]
     command += [f"--setting={crop},{xy_std},{rgb_std},21" for crop, xy_std, rgb_std in settings]
+    reduced = "densecrf: {bi_xy_std: 15, bi_rgb_std: 15, shrink: 4}"
+    command += ["--crop=97", f"--loss={reduced}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     cells = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
     names = [f"densecrf: {{bi_xy_std: {xy_std}, bi_rgb_std: {rgb_std}}}" for _, xy_std, rgb_std in settings]
-    assert [row[:3] for row in cells] == [[name, str(crop), "21"] for name, (crop, *_) in zip(names, settings)]
+    assert cells[0][:3] == [reduced, "97", "21"]
+    assert [row[:3] for row in cells[1:]] == [[name, str(crop), "21"] for name, (crop, *_) in zip(names, settings)]
     rows = [[float(cell) for cell in row[3:]] for row in cells]
-    base, near, far, narrow, wide, small, large = rows
+    sixteenth, base, near, far, narrow, wide, small, large = rows
+    # With base's bandwidth at a quarter of the size: a sixteenth of the pixels, each with a sixteenth of the pairs.
+    assert sixteenth[0] == base[0] and base[1] / 1000 < sixteenth[1] < base[1] / 50
     assert base[4] == pytest.approx(base[0] / base[1], rel=0.01)
     assert base[5] == pytest.approx(base[2] / base[3], rel=0.01)
     assert base[6] == pytest.approx(base[1] / (97**2 * 60 * 15), rel=0.01)
