@@ -255,7 +255,7 @@ def test_loss_weight(tmp_path):
     command += [f"--setting={crop},{xy_std},{rgb_std},21" for crop, xy_std, rgb_std in settings]
     reduced = "densecrf: {bi_xy_std: 15, bi_rgb_std: 15, shrink: 4}"
     command += ["--crop=97", f"--loss={reduced}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     cells = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
     names = [f"densecrf: {{bi_xy_std: {xy_std}, bi_rgb_std: {rgb_std}}}" for _, xy_std, rgb_std in settings]
