@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers.images import probabilities, smooth_image
+from helpers.loss_layers import inputs, make_net
 
 from rloss_caffe.losses import LOSSES
 
@@ -19,40 +19,6 @@ CASES = [
     ("KernelCutLoss", "kernel_cut", {"normalization": "AFFINITY", "kernel_normalization": "symmetric"}),
     ("KernelCutLoss", "kernel_cut", {"densecrf_weight": 1e-3, "gate": True, "classes": "all", "exact_gradient": True}),
 ]
-
-
-def make_net(tmp_path, layer, bottoms, param_str, size=(2, 3, 12, 14)):
-    """A net whose loss asks for a gradient; all bottoms but the segmentation are inputs."""
-    n, _, height, width = size
-    shapes = {
-        "data": (n, 3, height, width),
-        "score": size,
-        "label": (n, 1, height, width),
-        "roi": (n, 1, height, width),
-    }
-    text = ""
-    for name in ("data", "score", *bottoms[2:]):
-        dims = " ".join(f"dim: {side}" for side in shapes[name])
-        text += f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ {dims} }} }} }}\n'
-    text += 'layer { name: "segmentation" type: "Scale" bottom: "score" top: "segmentation" }\n'
-    given = " ".join(f'bottom: "{name}"' for name in bottoms)
-    flags = " ".join(f"propagate_down: {str(name == 'segmentation').lower()}" for name in bottoms)
-    text += (
-        f'layer {{ name: "loss" type: "Python" {given} top: "loss" {flags} loss_weight: 0.5 python_param {{\n'
-        f'  module: "rloss_caffe.layers" layer: "{layer}" param_str: "{param_str}" }} }}\n'
-    )
-    path = tmp_path / "net.prototxt"
-    path.write_text(text)
-    return caffe.Net(str(path), caffe.TRAIN)
-
-
-def inputs(n=2, k=3, height=12, width=14):
-    labels = np.full((n, 1, height, width), 255)
-    labels[:, 0, 2, 2:9], labels[:, 0, 8, 2:9], labels[0, 0, 5, 5] = 0, 2, 1
-    roi = np.ones((n, 1, height, width))
-    roi[:, :, :, 11:] = 0
-    images = np.array([smooth_image(height, width, seed=seed) for seed in range(n)])
-    return {"data": images, "score": probabilities(n, k, height, width), "label": labels, "roi": roi}
 
 
 @pytest.mark.parametrize("layer, name, options", CASES, ids=lambda value: None if isinstance(value, dict) else value)
