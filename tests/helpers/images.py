@@ -27,3 +27,13 @@ def probabilities(n, k, height, width, seed=0):
     scores = np.random.RandomState(seed).randn(n, k, height, width)
     e = np.exp(scores)
     return (e / e.sum(1, keepdims=True)).astype(np.float32)
+
+
+def batch(n=2, k=3, height=8, width=9, seed=0):
+    """Images of which the first has a corner outside the region, probabilities, and labels of two classes each."""
+    images = np.array([smooth_image(height, width, seed=seed + index) for index in range(n)]) + 300
+    images[0, :, :3, :4] = 0
+    labels = np.full((n, height, width), 255)
+    for index in range(n):
+        labels[index, -2, 2:5], labels[index, -1, 4:] = index % k, (index + 1) % k
+    return images, probabilities(n, k, height, width, seed), labels

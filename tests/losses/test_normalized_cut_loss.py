@@ -4,7 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
-from helpers.images import probabilities, smooth_image
+from helpers.images import batch, probabilities, smooth_image
 from helpers.twins import affinity_matrix, normalized_cut_value, numeric_gradient, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,16 +13,6 @@ from rloss_caffe import normalized_cut_loss, region_of_interest
 from rloss_caffe.losses import Workspace, normalized_cut
 
 XY, RGB = 4, 60
-
-
-def batch(n=2, k=3, height=8, width=9, seed=0):
-    """Images of which the first has a corner outside the region, probabilities, and labels of two classes each."""
-    images = np.array([smooth_image(height, width, seed=seed + index) for index in range(n)]) + 300
-    images[0, :, :3, :4] = 0
-    labels = np.full((n, height, width), 255)
-    for index in range(n):
-        labels[index, -2, 2:5], labels[index, -1, 4:] = index % k, (index + 1) % k
-    return images, probabilities(n, k, height, width, seed), labels
 
 
 def twin(images, segmentations, labels):
