@@ -40,10 +40,13 @@ __all__ = [
     "PairwiseResult",
     "Workspace",
     "apply_affinity",
+    "choose_labelled",
+    "filtered_memory",
     "label_array",
     "labelled_classes",
     "region_of_interest",
     "regions",
+    "roi_array",
     "takes_labelled",
 ]
 
@@ -187,6 +190,16 @@ def labelled_classes(
     """
     inside = labels[(labels != ignore_label) & (roi > 0)]
     return np.flatnonzero(np.bincount(inside, minlength=classes))
+
+
+def choose_labelled(
+    rows: NDArray[np.int64], labels: NDArray[np.int32], roi: NDArray[np.float32], ignore_label: int
+) -> NDArray[np.int64]:
+    """The `labelled_classes` of one image; `rows` (K,) receives each class's place among them, or -1."""
+    chosen = labelled_classes(labels, roi, len(rows), ignore_label)
+    rows[:] = -1
+    rows[chosen] = np.arange(len(chosen))
+    return chosen
 
 
 class Workspace:
@@ -363,14 +376,14 @@ def apply_affinity(
     label_maps = None if labels is None else label_array(labels, segmentations.shape, ignore_label)
     count = segmentations.shape[1]
     scale_factor = SCALE_FACTOR.checked(scale_factor)
-    given_rois = None if roi is None else _regions(roi, (batch, height, width))
+    given_rois = None if roi is None else roi_array(roi, (batch, height, width))
     full_size = height, width
     if scale_factor < 1:
         height, width = rescale(images[0, 0], scale_factor, "nearest", 1).shape
         bi_xy_std = bi_xy_std * scale_factor
     rois = allocate("roi", (batch, height, width))
     shape = (batch, count + 1 if with_degree else count, height, width)
-    memory = _memory(work, shape, {"images": images, "segmentations": segmentations, "roi": rois})
+    memory = filtered_memory(work, shape, {"images": images, "segmentations": segmentations, "roi": rois})
     rows = np.empty((batch, count), np.int64)
     rows[...] = np.arange(count)
 
@@ -381,9 +394,7 @@ def apply_affinity(
         if only_labelled or scale_factor < 1:  # not all numbers are filtered
             real_array("segmentations", segmentation, finite=True)
         if only_labelled:
-            chosen = labelled_classes(label_map, region, count, ignore_label)
-            rows[index] = -1
-            rows[index, chosen] = np.arange(len(chosen))
+            chosen = choose_labelled(rows[index], label_map, region, ignore_label)
         unlabelled = None if label_map is None else label_map == ignore_label
         if scale_factor < 1:
             real_array("images", image, finite=True)
@@ -438,14 +449,28 @@ _LARGEST = 3e38  # of single precision
 
 def regions(roi: ArrayLike | None, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """The regions of interest (N, H, W) as given, checked; for None those of the images."""
-    return region_of_interest(images) if roi is None else _regions(roi, (len(images), *images.shape[2:]))
+    return region_of_interest(images) if roi is None else roi_array(roi, (len(images), *images.shape[2:]))
 
 
-def _regions(roi, shape):
-    """Memory for the regions of interest (N, H, W), with the given ones in it."""
+def roi_array(roi: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A copy of the regions of interest, checked.
+
+    Parameters
+    ----------
+    roi : array_like, shape (N, H, W) or (N, 1, H, W)
+        Finite, >= 0.
+    shape : (N, H, W)
+
+    Returns
+    -------
+    ndarray, shape (N, H, W), float32
+
+    Raises
+    ------
+    ValueError
+        Shape, type or values do not fit.
+    """
     rois = allocate("roi", shape)
-    if roi is None:
-        return rois
     batch, height, width = shape
     given = real_array("roi", roi, finite=True)
     if given.shape not in (shape, (batch, 1, height, width)):
@@ -463,7 +488,10 @@ def _inverse_root(degree):
     return np.divide(1, root, out=np.zeros_like(degree), where=positive)
 
 
-def _memory(work, shape, inputs):
+def filtered_memory(
+    work: Workspace | NDArray[np.float32] | None, shape: tuple[int, ...], inputs: dict[str, NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Memory for what is filtered: the caller's where it fits, else fresh. It must not be that of the inputs."""
     if isinstance(work, Workspace):
         return work.take(shape)
     if work is None or (isinstance(work, np.ndarray) and work.shape != shape):

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable
 
+import numpy as np
+
 from rloss_caffe.filtering import PermutohedralLattice
 from rloss_caffe.losses._pairwise import (
     BI_RGB_STD,
@@ -33,7 +35,6 @@ from rloss_caffe.numerics.parameters import Parameter, documented
 from rloss_caffe.numerics.products import add_degree, class_sums
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["PARAMETERS", "kernel_cut_loss"]
@@ -147,7 +148,7 @@ def kernel_cut_loss(
         else:
             dense, factor = term.value_and_factor(image, float(sums[0].sum()), float(sums[2].sum()))
             own = own + densecrf_weight * factor
-            linear = 0 * own - densecrf_weight * factor if term.quadratic else None
+            linear = np.full(len(own), -densecrf_weight * factor) if term.quadratic else None
         if term.exact_gradient:
             image.symmetrise()
         value = normalized_cut_weight * cut + densecrf_weight * dense

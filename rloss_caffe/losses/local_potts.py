@@ -38,9 +38,9 @@ from rloss_caffe.losses._pairwise import (
     FilteredBatch,
     PairwiseResult,
     Workspace,
-    _memory,
+    choose_labelled,
+    filtered_memory,
     label_array,
-    labelled_classes,
     regions,
     takes_labelled,
 )
@@ -154,16 +154,14 @@ def local_potts_loss(
     count = segmentations.shape[1]
     label_maps: Any = None if labels is None else label_array(labels, segmentations.shape, ignore_label)
     rois = regions(roi, images)
-    memory = _memory(work, segmentations.shape, {"images": images, "segmentations": segmentations, "roi": rois})
+    memory = filtered_memory(work, segmentations.shape, {"images": images, "segmentations": segmentations, "roi": rois})
     rows = np.empty((batch, count), np.int64)
     rows[...] = np.arange(count)
 
     def sum_pairs(index: int, threads: int) -> tuple[float, float]:
         segmentation, mask = segmentations[index], rois[index]
         if only_labelled:
-            chosen = labelled_classes(label_maps[index], mask, count, ignore_label)
-            rows[index] = -1
-            rows[index, chosen] = np.arange(len(chosen))
+            chosen = choose_labelled(rows[index], label_maps[index], mask, ignore_label)
             segmentation = segmentation[chosen]
             if len(chosen) < count:  # what takes no part must be finite, too
                 real_array("segmentations", segmentations[index], finite=True)

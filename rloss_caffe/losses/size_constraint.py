@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
-from rloss_caffe.losses._pairwise import IGNORE_LABEL, label_array
+from rloss_caffe.losses._pairwise import IGNORE_LABEL, label_array, labelled_classes, roi_array
 from rloss_caffe.losses._result import Result
 from rloss_caffe.numerics.arrays import real_array
 from rloss_caffe.numerics.parameters import Parameter, documented
@@ -147,7 +147,7 @@ def size_constraint_loss(
     present = present if TAGS.checked(tags) else None
     if present is None and bounds.are_none:
         raise ValueError(NOTHING)
-    rois = None if roi is None else _region(roi, (batch, height, width))
+    rois = None if roi is None else roi_array(real_array("roi", roi, (batch, height, width)), (batch, height, width))
     sizes, slopes = np.zeros((batch, classes)), np.zeros((batch, classes))
 
     def one(index: int, _: int) -> float:
@@ -209,15 +209,8 @@ def _present(labels: ArrayLike, batch: int, classes: int, ignore_label: int) -> 
     maps = label_array(given, (batch, classes, *given.shape[-2:]), ignore_label)
     present = np.zeros((batch, classes), bool)
     for index, each in enumerate(maps):
-        present[index, np.unique(each[each != ignore_label])] = True
+        present[index, labelled_classes(each, np.ones(each.shape, np.float32), classes, ignore_label)] = True
     return present
-
-
-def _region(roi: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    rois = real_array("roi", roi, shape, finite=True).copy()
-    if rois.min() < 0:
-        raise ValueError(f"roi must hold values >= 0, found {rois.min():g}")
-    return rois
 
 
 class Bounds:

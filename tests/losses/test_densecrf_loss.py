@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from helpers.images import REFERENCE_CASES, probabilities, smooth_image
 from helpers.paths import shared_path
+from helpers.random_shapes import RANDOM_SHAPES
 from helpers.slow_lattice import brute_force
 from helpers.twins import ExactSum
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from rloss_caffe import bilateral_features, densecrf_loss, region_of_interest
 from rloss_caffe.losses import Workspace, densecrf
@@ -261,14 +261,7 @@ def test_defaults_and_docstring_come_from_the_declarations():
 
 @settings(max_examples=40, deadline=None)
 @given(
-    n=st.integers(1, 3),
-    c=st.integers(1, 4),
-    k=st.integers(1, 34),
-    height=st.integers(1, 12),
-    width=st.integers(1, 12),
-    xy=st.floats(0.5, 100),
-    rgb=st.floats(0.5, 100),
-    seed=st.integers(0, 100),
+    **RANDOM_SHAPES,
 )
 def test_laws_on_random_shapes(n, c, k, height, width, xy, rgb, seed):
     images = (np.random.RandomState(seed).randn(n, c, height, width) * 60).astype(np.float32)

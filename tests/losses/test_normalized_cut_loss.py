@@ -5,6 +5,7 @@ import inspect
 import numpy as np
 import pytest
 from helpers.images import batch, probabilities, smooth_image
+from helpers.random_shapes import RANDOM_SHAPES
 from helpers.twins import affinity_matrix, normalized_cut_value, numeric_gradient, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,15 +98,8 @@ def test_one_class_everywhere_is_not_cut():
 
 @settings(max_examples=25, deadline=None)
 @given(
-    n=st.integers(1, 3),
-    c=st.integers(1, 4),
-    k=st.integers(1, 34),
-    height=st.integers(1, 12),
-    width=st.integers(1, 12),
-    xy=st.floats(0.5, 100),
-    rgb=st.floats(0.5, 100),
+    **RANDOM_SHAPES,
     factor=st.sampled_from([0.25, 3.0]),
-    seed=st.integers(0, 100),
 )
 def test_laws_on_random_shapes(n, c, k, height, width, xy, rgb, factor, seed):
     random = np.random.RandomState(seed)
