@@ -1,13 +1,19 @@
 """Call-compatible with the C++/SWIG module ``bilateralfilter`` of the PyTorch ports of the loss.
 
 Replace ``from bilateralfilter import bilateralfilter, bilateralfilter_batch`` by
-``from rloss_caffe.bilateralfilter import bilateralfilter, bilateralfilter_batch``; nothing has to be built.
+``from rloss_caffe.bilateralfilter import bilateralfilter, bilateralfilter_batch``; nothing has to be built. With
+``rloss-caffe provide-bilateralfilter`` nothing has to be replaced, either.
+
+The lengths that stand beside the arrays in the C++ declarations are no arguments in Python: there SWIG takes them
+from the arrays. Arguments have their names below, or those of SWIG's module: ``ins`` (``in_``, ``_in`` or ``arg2``,
+as its version has it, for one image) for `values`, ``sigmargb`` and ``sigmaxy``.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, TypeVar, cast
 
 import numpy as np
 
@@ -19,7 +25,35 @@ if TYPE_CHECKING:
 
 __all__ = ["bilateralfilter", "bilateralfilter_batch"]
 
+_Function = TypeVar("_Function", bound=Callable[..., None])
 
+# What SWIG's module calls an argument, and its name here. "in" is a word of Python's, which each SWIG evades in its
+# own way.
+_SPELLINGS = {
+    "in": "values",
+    "in_": "values",
+    "_in": "values",
+    "arg2": "values",
+    "ins": "values",
+    "sigmargb": "sigma_rgb",
+    "sigmaxy": "sigma_xy",
+}
+
+
+def _takes_both_spellings(function: _Function) -> _Function:
+    @functools.wraps(function)
+    def call(*positional: Any, **named: Any) -> None:
+        for other, name in _SPELLINGS.items():
+            if other in named:
+                if name in named:
+                    raise TypeError(f"{function.__name__}() got an argument twice: as {name} and as {other}")
+                named[name] = named.pop(other)
+        function(*positional, **named)
+
+    return cast(_Function, call)
+
+
+@_takes_both_spellings
 def bilateralfilter(
     image: ArrayLike,
     values: ArrayLike,
@@ -63,6 +97,7 @@ def bilateralfilter(
         raise ValueError(f"with sigma_rgb {sigma_rgb} and sigma_xy {sigma_xy}: {error}") from error
 
 
+@_takes_both_spellings
 def bilateralfilter_batch(
     images: ArrayLike,
     values: ArrayLike,
