@@ -3,7 +3,7 @@
 
 A file without a leading underscore is a subcommand: it has ``EXAMPLE`` (one command line), a docstring (its help,
 which is for users), ``add_arguments(parser)`` and ``run(arguments)``, which returns the exit status. Files with one
-are what several share.
+are what several share. A dash in a subcommand's name is an underscore in its file's.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from rloss_caffe.version import __version__
 
 __all__ = ["main"]
 
-# heading: {name: help}; the module has the name
+# heading: {name: help}; the module has the name, with underscores for dashes
 COMMANDS = {
     "training": {
         "train": "run a solver, with the caffe program's flags",
@@ -41,6 +41,7 @@ COMMANDS = {
     "set-up": {
         "doctor": "tell what will and will not work here, and how to mend it",
         "device_query": "tell which GPUs Caffe can use",
+        "provide-bilateralfilter": "let PyTorch projects that import bilateralfilter run unchanged",
     },
 }
 
@@ -99,7 +100,7 @@ def _parser(argv):
         if argv[:1] != [name]:
             subparsers.add_parser(name)
             continue
-        command = importlib.import_module(f"rloss_caffe.commands.{name}")
+        command = importlib.import_module(f"rloss_caffe.commands.{name.replace('-', '_')}")
         subparser = subparsers.add_parser(name, description=command.__doc__)
         subparser.example = command.EXAMPLE
         command.add_arguments(subparser)
@@ -137,5 +138,5 @@ def _overview():
     """The subcommands under their headings, with a line each."""
     lines = []
     for heading, commands in COMMANDS.items():
-        lines += [f"{heading}:", *(f"  {name:14}{text}" for name, text in commands.items()), ""]
+        lines += [f"{heading}:", *(f"  {name:13} {text}" for name, text in commands.items()), ""]
     return "\n".join([*lines, "'rloss-caffe COMMAND --help' tells more and begins with an example."])

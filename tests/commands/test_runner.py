@@ -665,7 +665,8 @@ def test_the_help_names_every_command_under_its_heading(capsys):
     text = capsys.readouterr().err
     folder = ROOT / "rloss_caffe" / "commands"
     modules = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
-    assert modules - {"gradient"} == {name for commands in COMMANDS.values() for name in commands} - {"gradient"}
+    names = {name.replace("-", "_") for commands in COMMANDS.values() for name in commands}
+    assert modules - {"gradient"} == names - {"gradient"}
     for heading, commands in COMMANDS.items():
         assert f"\n{heading}:\n" in text
         assert all(re.search(rf"^  {name} +\w", text, re.MULTILINE) for name in commands)
