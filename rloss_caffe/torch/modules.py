@@ -1,0 +1,374 @@
+"""The losses as modules.
+
+A module's options are its function's parameters. They are attributes: what is set later is checked, and used from then
+on, so that weights and barriers can follow a schedule.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from rloss_caffe.losses import LOSSES
+from rloss_caffe.numerics.arrays import finite_number, flag
+from rloss_caffe.numerics.parameters import Parameter, fill, parameters_of
+from rloss_caffe.torch import _ops
+
+__all__ = [
+    "DenseCRFLoss",
+    "DenseCRFLossFunction",
+    "ImageLoss",
+    "KernelCutLoss",
+    "LocalPottsLoss",
+    "LossModule",
+    "NormalizedCutLoss",
+    "SelfLabelLoss",
+    "SizeConstraintLoss",
+]
+
+
+class LossModule(torch.nn.Module):
+    """What the modules share: a weight, and the options of a function of `rloss_caffe.losses`.
+
+    A subclass sets ``LOSS``, the loss's name, and may set ``NAMES``, of attributes that are not called as their
+    parameters are. Its docstring gets the parameters in the place of a line that says so.
+
+    Parameters
+    ----------
+    weight : float
+        What value and gradient are multiplied by.
+    **options
+        The function's parameters, and none but those.
+
+    Raises
+    ------
+    ValueError
+        A value does not fit; the text names the option.
+    """
+
+    LOSS = ""
+    NAMES: dict[str, str] = {"lambda": "lambda_"}
+    _declared: dict[str, Parameter] = {}  # by attribute
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls.LOSS:
+            return
+        cls._declared = {cls.NAMES.get(each.name, each.name): each for each in parameters_of(LOSSES[cls.LOSS])}
+        documented = inspect.signature(cls.__init__).parameters
+        cls.__doc__ = fill(cls.__doc__, [each for name, each in cls._declared.items() if name not in documented])
+        if "__init__" not in vars(cls):
+            keyword = inspect.Parameter.KEYWORD_ONLY
+            cls.__signature__ = inspect.Signature(
+                [
+                    inspect.Parameter("weight", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=1.0),
+                    *(inspect.Parameter(name, keyword, default=each.default) for name, each in cls._declared.items()),
+                ]
+            )
+
+    def __init__(self, weight: float = 1.0, **options: Any) -> None:
+        super().__init__()
+        self._options = {each.name: each.default for each in self._declared.values()}
+        self.weight = weight
+        given = {self.NAMES.get(name, name): value for name, value in options.items()}
+        for name in given:
+            if name not in self._declared:
+                known = ", ".join(["weight", *self._declared])
+                raise TypeError(f"{type(self).__name__} got an unexpected argument {name!r}; it takes {known}")
+        for name, parameter in self._declared.items():
+            setattr(self, name, given.get(name, parameter.default))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight":
+            finite_number(name, value)
+            value = float(value)
+        elif name in self._declared:
+            parameter = self._declared[name]
+            value = _checked(name, parameter, value)
+            self._options[parameter.name] = value
+            self._encoded = _ops.encode(self._options)
+        super().__setattr__(name, value)
+
+    def extra_repr(self) -> str:
+        """The weight, and the options that differ from their defaults."""
+        chosen = {name: self._options[each.name] for name, each in self._declared.items()}
+        words = [f"{name}={value!r}" for name, value in chosen.items() if value != _plain(self._declared[name].default)]
+        return ", ".join([f"weight={self.weight:g}", *words])
+
+
+def _plain(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _checked(name, parameter, value):
+    """An option's value, in Python's own types; the text of a ValueError calls it as the module does."""
+    if parameter.repeated and isinstance(value, (tuple, list)):
+        value = list(value)
+    if value is None and (parameter.default is None or parameter.repeated):
+        return _plain(parameter.default)
+    try:
+        return _plain(parameter.checked(value))
+    except ValueError as error:
+        raise ValueError(str(error).replace(f"{parameter.name} must", f"{name} must", 1)) from None
+
+
+class ImageLoss(LossModule):
+    """A loss over images and their segmentations."""
+
+    def forward(
+        self, images: Tensor, segmentations: Tensor, labels: Tensor | None = None, roi: Tensor | None = None
+    ) -> Tensor:
+        """The loss times the weight, a tensor without axes.
+
+        Parameters
+        ----------
+        images : Tensor, shape (N, C, H, W)
+            C >= 1 channels of any real dtype, on any device, as the network sees them: they need not be changed back.
+            They must not require a gradient.
+        segmentations : Tensor, shape (N, K, H, W)
+            Class probabilities, usually a softmax.
+        labels : Tensor, shape (N, H, W) or (N, 1, H, W), optional
+            Whole numbers: classes, or ``ignore_label``.
+        roi : Tensor, shape (N, H, W) or (N, 1, H, W), optional
+            Region of interest, >= 0; default: everywhere.
+
+        Returns
+        -------
+        Tensor
+            Of the segmentations' device and dtype. It is computed in single precision.
+
+        Raises
+        ------
+        ValueError
+            Shapes or types do not fit; NaN or infinity in an image or a segmentation (the message says which of the
+            batch).
+        """
+        return _ops.loss(self.LOSS, self._encoded, images, segmentations, labels, roi, self.weight)
+
+
+class NormalizedCutLoss(ImageLoss):
+    """The normalised cut loss, `rloss_caffe.normalized_cut_loss`.
+
+    Parameters
+    ----------
+    weight : float
+        What value and gradient are multiplied by: of the order of 0.1 to 1.
+    {parameters}
+    """
+
+    LOSS = "normalized_cut"
+
+
+class KernelCutLoss(ImageLoss):
+    """The kernel cut loss, `rloss_caffe.kernel_cut_loss`: a weighted sum of the normalised cut and the DenseCRF loss.
+
+    Parameters
+    ----------
+    weight : float
+        What value and gradient are multiplied by.
+    {parameters}
+    """
+
+    LOSS = "kernel_cut"
+
+
+class LocalPottsLoss(ImageLoss):
+    """The local Potts loss, `rloss_caffe.local_potts_loss`: pairs of pixels inside a window.
+
+    Parameters
+    ----------
+    weight : float
+        What value and gradient are multiplied by: 0.1 for Gated CRF.
+    {parameters}
+
+    Notes
+    -----
+    Gated CRF is ``LocalPottsLoss(0.1, radius=5, xy_std=6, rgb_std=0.1)``, for images with a standard deviation of 1
+    that were reduced to the segmentations' size by area.
+    """
+
+    LOSS = "local_potts"
+
+
+class SelfLabelLoss(ImageLoss):
+    """Soft self-labelling, `rloss_caffe.self_label_loss`.
+
+    Parameters
+    ----------
+    weight : float
+        What value and gradient are multiplied by.
+    {parameters}
+
+    Notes
+    -----
+    Python has the word ``lambda`` for itself: the option and the attribute are called ``lambda_``.
+    """
+
+    LOSS = "self_label"
+
+
+class SizeConstraintLoss(LossModule):
+    """The size constraint, `rloss_caffe.size_constraint_loss`: bounds on how large a class is.
+
+    Parameters
+    ----------
+    weight : float
+        What value and gradient are multiplied by: 1e-2 with the bounds of tags.
+    {parameters}
+    """
+
+    LOSS = "size_constraint"
+
+    def forward(self, segmentations: Tensor, labels: Tensor | None = None, roi: Tensor | None = None) -> Tensor:
+        """The loss times the weight, a tensor without axes.
+
+        Parameters
+        ----------
+        segmentations : Tensor, shape (N, K, H, W)
+            Class probabilities, usually a softmax.
+        labels : Tensor, shape (N, H', W') or (N, 1, H', W'), optional
+            Whole numbers: classes, or ``ignore_label``. Each image's tags are the classes that occur.
+        roi : Tensor, shape (N, H, W), optional
+            Region of interest, >= 0; default: everywhere.
+
+        Returns
+        -------
+        Tensor
+            Of the segmentations' device and dtype.
+
+        Raises
+        ------
+        ValueError
+            There is neither a bound nor a label map; shapes or types do not fit; NaN or infinity in a segmentation.
+        """
+        return _ops.loss(self.LOSS, self._encoded, None, segmentations, labels, roi, self.weight)
+
+
+class DenseCRFLoss(LossModule):
+    """The DenseCRF loss, `rloss_caffe.densecrf_loss`, with the constructor and the call of the authors' own module.
+
+    Parameters
+    ----------
+    weight : float
+        What value and gradient are multiplied by: about 1e-8, or with normalization AFFINITY about 1.
+    sigma_rgb : float
+        Colour bandwidth, in the images' units. The experiments use 15 for images from 0 to 255.
+    sigma_xy : float
+        Spatial bandwidth in pixels, before the images are scaled. The experiments use 100.
+    scale_factor : float
+        Resolution at which the loss is computed, as a share of the images'. Images and ROIs are reduced to their
+        nearest pixels, segmentations bilinearly, and sigma_xy with them.
+    recompute_scale_factor : bool
+        As of ``torch.nn.functional.interpolate``, for sizes that scale_factor does not divide evenly. False: samples
+        lie 1 / scale_factor pixels apart, as in the authors' file with PyTorch 1.6 and later. True: they are spread
+        over the whole image, as in that file before, and in AFA and its descendants.
+    {parameters}
+    """
+
+    LOSS = "densecrf"
+    NAMES = {"bi_rgb_std": "sigma_rgb", "bi_xy_std": "sigma_xy"}
+
+    def __init__(
+        self,
+        weight: float,
+        sigma_rgb: float,
+        sigma_xy: float,
+        scale_factor: float = 1.0,
+        recompute_scale_factor: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(weight, sigma_rgb=sigma_rgb, sigma_xy=sigma_xy, scale_factor=scale_factor, **options)
+        self.recompute_scale_factor = flag("recompute_scale_factor", recompute_scale_factor)
+
+    def extra_repr(self) -> str:
+        words = super().extra_repr()
+        return f"{words}, recompute_scale_factor=True" if self.recompute_scale_factor else words
+
+    def forward(
+        self, images: Tensor, segmentations: Tensor, ROIs: Tensor | None = None, labels: Tensor | None = None
+    ) -> Tensor:
+        """The loss times the weight, a tensor of shape (1,).
+
+        Parameters
+        ----------
+        images : Tensor, shape (N, C, H, W)
+            C >= 1 channels of any real dtype, on any device, 0 to 255 or as the network sees them, with sigma_rgb in
+            their units. They must not require a gradient.
+        segmentations : Tensor, shape (N, K, H, W)
+            Class probabilities, usually a softmax.
+        ROIs : Tensor, shape (N, H, W) or (N, 1, H, W), optional
+            Region of interest, >= 0; default: everywhere.
+        labels : Tensor, shape (N, H, W) or (N, 1, H, W), optional
+            Whole numbers: classes, or ``ignore_label``; for the options that look at labels.
+
+        Returns
+        -------
+        Tensor, shape (1,)
+            Of the segmentations' device and dtype. It is computed in single precision. It is negative, as the constant
+            of the Potts model is dropped.
+
+        Raises
+        ------
+        ValueError
+            Shapes or types do not fit; NaN or infinity in an image or a segmentation (the message says which of the
+            batch).
+        """
+        options: Any = self._encoded
+        dtype = segmentations.dtype
+        if self.recompute_scale_factor and self.scale_factor < 1:
+            images, segmentations, ROIs, labels = reduced(self.scale_factor, images, segmentations, ROIs, labels)
+            options = {**self._options, "scale_factor": 1.0, "bi_xy_std": self.sigma_xy * self.scale_factor}
+        loss = _ops.loss(self.LOSS, options, images, segmentations, labels, ROIs, self.weight)
+        return loss.to(dtype).reshape(1)
+
+
+def reduced(
+    scale_factor: float, images: Tensor, segmentations: Tensor, *maps: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """All at `scale_factor` times their size, their samples spread over the whole image, in float32 or float64.
+
+    Segmentations are interpolated bilinearly, the others take their nearest pixels; maps (N, H, W) get an axis.
+    """
+
+    def resize(tensor, mode):
+        tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
+        return interpolate(tensor, scale_factor=scale_factor, mode=mode, recompute_scale_factor=True)
+
+    planes = [each[:, None] if each is not None and each.ndim == 3 else each for each in maps]
+    others = [each if each is None else resize(each, "nearest") for each in (images, *planes)]
+    return (others[0], resize(segmentations, "bilinear"), *others[1:])
+
+
+class DenseCRFLossFunction:
+    """What the authors' module calls; for code that calls it itself."""
+
+    @staticmethod
+    def apply(
+        images: Tensor, segmentations: Tensor, sigma_rgb: float, sigma_xy: float, ROIs: Tensor | None = None
+    ) -> Tensor:
+        """The DenseCRF loss, a tensor of shape (1,), of images and segmentations of one size.
+
+        Parameters
+        ----------
+        images : Tensor, shape (N, C, H, W)
+        segmentations : Tensor, shape (N, K, H, W)
+        sigma_rgb, sigma_xy : float
+            Bandwidths, in the images' units and in pixels.
+        ROIs : Tensor, shape (N, H, W) or (N, 1, H, W), optional
+
+        Returns
+        -------
+        Tensor, shape (1,)
+
+        Raises
+        ------
+        ValueError
+            As `DenseCRFLoss`.
+        """
+        return _ops.loss(
+            "densecrf", {"bi_rgb_std": sigma_rgb, "bi_xy_std": sigma_xy}, images, segmentations, roi=ROIs
+        ).reshape(1)
