@@ -232,6 +232,36 @@ def test_without_pairs_the_labels_are_what_the_network_is_surest_of():
     assert result.terms.pairs == 0 and np.median(result.latent.max(axis=1)) > 0.99
 
 
+@pytest.mark.parametrize("kernel", ["pairs", "dense"])
+@settings(max_examples=20, deadline=None)
+@given(chosen=st.sets(st.integers(0, 4)), seed=st.integers(0, 1000), weight=st.sampled_from([0.0, 1.0]))
+def test_labelled_classes_equal_cutting_the_others_away(kernel, chosen, seed, weight):
+    images, segmentations, _ = scene(2, 6, seed=seed)
+    random = np.random.RandomState(seed)
+    chosen = sorted(chosen)
+    places = random.randint(-20, len(chosen), (9, 10))  # the others have no label
+    labels = np.full((2, 9, 10), 255)
+    for place, label in enumerate(chosen):
+        places[2 + place, 2] = place
+        labels[1][places == place] = label
+    labels[1, 0, 0] = 5  # outside the region: names nothing
+    options = {"kernel": kernel, "lambda_": 20, "steps": 8, "rgb_std": 50.0, "labelled_weight": weight}
+    result = self_label_loss(images, segmentations, labels=labels, classes="labelled", **options)
+    latent, gradient = result.latent, result.gradient()
+    assert not latent[0].any() and not gradient[0].any()  # the image without labels
+    if not chosen:
+        assert result.value == 0 and not gradient.any()
+        return
+    own = np.where(places < 0, 255, places)[np.newaxis]
+    own[0, 0, 0] = 255
+    cut = self_label_loss(images[1:], segmentations[1:, chosen], labels=own, **options)
+    assert result.value == pytest.approx(cut.value / 2)
+    np.testing.assert_array_equal(latent[1, chosen], cut.latent[0])
+    np.testing.assert_allclose(gradient[1, chosen], cut.gradient()[0] / 2, rtol=1e-6)
+    others = np.setdiff1d(np.arange(6), chosen)
+    assert not latent[1, others].any() and not gradient[1, others].any()
+
+
 def test_labelled_pixels_have_the_ordinary_cross_entropy():
     images, segmentations, labels = scene(1, 3)
     roi = np.ones((1, 9, 10))
@@ -296,6 +326,7 @@ def test_lambda_under_both_names():
         ({"lambda_": -1}, "lambda must be float from 0 to"),
         ({"steps": 2.5}, "steps must be a whole number"),
         ({"radius": 0}, "radius must be int >= 1"),
+        ({"classes": "labelled"}, "labels must be given where classes is labelled"),
         ({"rgb_std": 0}, "rgb_std must be float > 0"),
         ({"labels": np.zeros((1, 9, 10))}, r"labels must have shape \(2, 9, 10\) or \(2, 1, 9, 10\)"),
         ({"labels": np.full((2, 9, 10), 3)}, "image 0 of the batch: labels must be whole numbers from 0 to 2"),
