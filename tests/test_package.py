@@ -1,9 +1,11 @@
 """The package as an importer sees it."""
 
+import ast
 import subprocess
 import sys
 
 import pytest
+from helpers.paths import ROOT
 
 import rloss_caffe
 
@@ -16,12 +18,33 @@ def test_importing_is_light():
     """Neither Caffe nor Numba is loaded, so nothing compiles and nothing takes long."""
     loaded = python("import sys, rloss_caffe; print(*sys.modules)").split()
     assert "rloss_caffe" in loaded
-    assert not {"caffe", "numba", "llvmlite", "scipy"} & set(loaded)
+    assert not {"caffe", "numba", "llvmlite", "scipy", "torch"} & set(loaded)
 
 
 def test_filters_and_losses_need_no_caffe():
     code = "import sys; sys.modules['caffe'] = None; import rloss_caffe; print(rloss_caffe.densecrf_loss.__name__)"
     assert python(code) == "densecrf_loss\n"
+
+
+def test_only_the_room_of_that_name_imports_torch():
+    """The one other import is the doctor's, inside a function."""
+    importing = set()
+    for file in (ROOT / "rloss_caffe").rglob("*.py"):
+        for statement in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in statement.names] if isinstance(statement, ast.Import) else []
+            if isinstance(statement, ast.ImportFrom):
+                names = [statement.module or ""]
+            if any(name.split(".")[0] == "torch" or name.startswith("rloss_caffe.torch") for name in names):
+                importing.add(file.relative_to(ROOT / "rloss_caffe").parts[0])
+                assert statement.col_offset or file.parent.name == "torch", file
+    assert importing <= {"torch", "commands"} and "torch" in importing
+
+
+def test_the_modules_for_torch_say_what_they_miss():
+    code = "import sys; sys.modules['torch'] = None; import rloss_caffe.torch"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    message = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "needs PyTorch 2.4 or newer" in message and "rloss_caffe[torch]" in message
 
 
 def test_layers_say_what_they_miss():

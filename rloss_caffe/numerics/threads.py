@@ -31,7 +31,8 @@ def _available_cpus():
 def get_num_threads() -> int:
     """The number of threads that filters and losses use.
 
-    ``set_num_threads`` decides, else the environment's RLOSS_NUM_THREADS, else the CPUs this process may run on.
+    ``set_num_threads`` decides, else the environment's RLOSS_NUM_THREADS, else the CPUs this process may run on, divided
+    by LOCAL_WORLD_SIZE: torchrun starts that many processes on a machine, and says so there.
 
     Returns
     -------
@@ -46,7 +47,8 @@ def get_num_threads() -> int:
         return _num_threads
     text = os.environ.get("RLOSS_NUM_THREADS", "").strip()
     if not text:
-        return _available_cpus()
+        processes = os.environ.get("LOCAL_WORLD_SIZE", "").strip()  # not ours: what is no number says nothing
+        return max(1, _available_cpus() // int(processes if processes.isdecimal() and int(processes) else 1))
     if not text.isdigit() or int(text) < 1:
         raise ValueError(f"the environment's RLOSS_NUM_THREADS must be a whole number >= 1, found {text!r}")
     return int(text)

@@ -83,7 +83,7 @@ def loss(
         raise ValueError(f"name must be one of {', '.join(LOSSES)}, found {name!r}")
     if not takes_images(name):
         del given["images"]
-    moved = {}
+    moved: dict[str, Tensor | None] = {}
     for argument, tensor in given.items():
         if tensor is None and argument in ("labels", "roi"):
             moved[argument] = None

@@ -6,14 +6,18 @@ import sys
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rloss_caffe import get_num_threads, set_num_threads
+from rloss_caffe.numerics import threads
 from rloss_caffe.numerics.threads import bounds, run
 
 
 @pytest.fixture(autouse=True)
 def default_threads(monkeypatch):
-    monkeypatch.delenv("RLOSS_NUM_THREADS", raising=False)
+    for name in ("RLOSS_NUM_THREADS", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
     set_num_threads(None)
     yield
     set_num_threads(None)
@@ -27,6 +31,24 @@ def test_number_of_threads(monkeypatch):
     assert get_num_threads() == 3
     set_num_threads(None)
     assert get_num_threads() == 7
+
+
+@given(cpus=st.integers(1, 256), processes=st.integers(1, 300))
+def test_processes_of_one_machine_share_its_cpus(cpus, processes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "_available_cpus", lambda: cpus)
+        patch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        share = get_num_threads()
+        assert share == 1 if processes > cpus else cpus - processes < share * processes <= cpus
+        patch.setenv("RLOSS_NUM_THREADS", "7")
+        assert get_num_threads() == 7
+
+
+@pytest.mark.parametrize("strange", ["", "0", "-2", "all", "1.5", "²"])
+def test_what_is_no_number_of_processes_changes_nothing(monkeypatch, strange):
+    alone = get_num_threads()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", strange)
+    assert get_num_threads() == alone
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "two", float("nan")])
