@@ -116,7 +116,7 @@ def size_constraint_loss(
     labels : array_like, shape (N, H', W') or (N, 1, H', W'), optional
         Whole numbers: classes, or `ignore_label`. Each image's tags are the classes that occur. An image without a
         label has no tags: its bounds are `lower` and `upper` alone. H' and W' may be any size.
-    roi : array_like, shape (N, H, W), optional
+    roi : array_like, shape (N, H, W) or (N, 1, H, W), optional
         Region of interest, >= 0; default: all ones. Outside nothing is counted and nothing is pushed.
     num_threads : int, optional
         Default `rloss_caffe.get_num_threads()`.
@@ -147,7 +147,7 @@ def size_constraint_loss(
     present = present if TAGS.checked(tags) else None
     if present is None and bounds.are_none:
         raise ValueError(NOTHING)
-    rois = None if roi is None else roi_array(real_array("roi", roi, (batch, height, width)), (batch, height, width))
+    rois = None if roi is None else roi_array(roi, (batch, height, width))
     sizes, slopes = np.zeros((batch, classes)), np.zeros((batch, classes))
 
     def one(index: int, _: int) -> float:

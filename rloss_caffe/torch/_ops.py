@@ -17,7 +17,7 @@ from torch import Tensor
 from rloss_caffe.losses import LOSSES
 from rloss_caffe.numerics.arrays import finite_number
 
-__all__ = ["encode", "loss", "takes_images"]
+__all__ = ["encode", "loss", "prepare", "takes_images"]
 
 _WITHOUT_IMAGES = ("size_constraint",)
 
@@ -78,36 +78,37 @@ def loss(
     ValueError
         What the function raises; something that is no tensor; images, labels or a region that want a gradient.
     """
-    given = {"images": images, "segmentations": segmentations, "labels": labels, "roi": roi}
     if name not in LOSSES:
         raise ValueError(f"name must be one of {', '.join(LOSSES)}, found {name!r}")
-    if not takes_images(name):
-        del given["images"]
-    moved: dict[str, Tensor | None] = {}
-    for argument, tensor in given.items():
-        if tensor is None and argument in ("labels", "roi"):
-            moved[argument] = None
+    images, segmentations, labels, roi = prepare(images, segmentations, labels, roi, takes_images(name))
+    if not isinstance(options, str):
+        options = encode(options)
+    with_gradient = torch.is_grad_enabled() and segmentations.requires_grad
+    return _loss(name, options, float(weight), images, segmentations, labels, roi, with_gradient)[0]
+
+
+def prepare(
+    images: Tensor | None, segmentations: Tensor, labels: Tensor | None, roi: Tensor | None, with_images: bool = True
+) -> tuple[Any, Tensor, Any, Any]:
+    """All on the segmentations' device, where they are tensors that the loss can take; see `loss`."""
+    for argument, tensor in (("images", images), ("segmentations", segmentations), ("labels", labels), ("roi", roi)):
+        if tensor is None and (argument in ("labels", "roi") or (argument == "images" and not with_images)):
             continue
         if not isinstance(tensor, Tensor):
             raise ValueError(f"{argument} must be a torch.Tensor, found {type(tensor).__name__}")
         if tensor.layout != torch.strided:
             raise ValueError(f"{argument} must be a dense tensor, found one of layout {tensor.layout}")
-        if argument != "segmentations" and tensor.requires_grad and torch.is_grad_enabled():
+        if tensor is not segmentations and tensor.requires_grad and torch.is_grad_enabled():
             raise ValueError(
                 f"{argument} must not require a gradient, found requires_grad=True: the loss is differentiated by the "
                 f"segmentations alone; give {argument}.detach()"
             )
-        moved[argument] = tensor if argument == "segmentations" else _move(argument, tensor, segmentations.device)
-    if not isinstance(options, str):
-        options = encode(options)
-    with_gradient = torch.is_grad_enabled() and segmentations.requires_grad
-    return _loss(
-        name, options, float(weight), moved.get("images"), segmentations, moved["labels"], moved["roi"], with_gradient
-    )[0]
+    device = segmentations.device
+    return _move("images", images, device), segmentations, _move("labels", labels, device), _move("roi", roi, device)
 
 
-def _move(argument: str, tensor: Tensor, device: torch.device) -> Tensor:
-    if tensor.device == device:
+def _move(argument: str, tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    if tensor is None or tensor.device == device:
         return tensor
     if tensor.device.type == "meta":
         raise ValueError(f"{argument} must hold numbers, found a tensor on the device meta")

@@ -53,6 +53,8 @@ class LossModule(torch.nn.Module):
     LOSS = ""
     NAMES: dict[str, str] = {"lambda": "lambda_"}
     _declared: dict[str, Parameter] = {}  # by attribute
+    __signature__: inspect.Signature
+    weight: float
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -232,7 +234,7 @@ class SizeConstraintLoss(LossModule):
             Class probabilities, usually a softmax.
         labels : Tensor, shape (N, H', W') or (N, 1, H', W'), optional
             Whole numbers: classes, or ``ignore_label``. Each image's tags are the classes that occur.
-        roi : Tensor, shape (N, H, W), optional
+        roi : Tensor, shape (N, H, W) or (N, 1, H, W), optional
             Region of interest, >= 0; default: everywhere.
 
         Returns
@@ -271,6 +273,8 @@ class DenseCRFLoss(LossModule):
 
     LOSS = "densecrf"
     NAMES = {"bi_rgb_std": "sigma_rgb", "bi_xy_std": "sigma_xy"}
+    sigma_xy: float
+    scale_factor: float
 
     def __init__(
         self,
@@ -317,30 +321,38 @@ class DenseCRFLoss(LossModule):
             Shapes or types do not fit; NaN or infinity in an image or a segmentation (the message says which of the
             batch).
         """
-        options: Any = self._encoded
-        dtype = segmentations.dtype
-        if self.recompute_scale_factor and self.scale_factor < 1:
-            images, segmentations, ROIs, labels = reduced(self.scale_factor, images, segmentations, ROIs, labels)
-            options = {**self._options, "scale_factor": 1.0, "bi_xy_std": self.sigma_xy * self.scale_factor}
-        loss = _ops.loss(self.LOSS, options, images, segmentations, labels, ROIs, self.weight)
-        return loss.to(dtype).reshape(1)
+        if not self.recompute_scale_factor or self.scale_factor == 1:
+            loss = _ops.loss(self.LOSS, self._encoded, images, segmentations, labels, ROIs, self.weight)
+            return loss.reshape(1)
+        options = {**self._options, "scale_factor": 1.0, "bi_xy_std": self.sigma_xy * self.scale_factor}
+        small = reduced(self.scale_factor, images, segmentations, labels, ROIs)
+        loss = _ops.loss(self.LOSS, options, *small, self.weight)
+        return (loss.to(segmentations.dtype) if segmentations.is_floating_point() else loss).reshape(1)
 
 
 def reduced(
-    scale_factor: float, images: Tensor, segmentations: Tensor, *maps: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    """All at `scale_factor` times their size, their samples spread over the whole image, in float32 or float64.
+    scale_factor: float, images: Tensor, segmentations: Tensor, labels: Tensor | None, roi: Tensor | None
+) -> tuple[Any, Tensor, Any, Any]:
+    """All at `scale_factor` times their size, with samples that are spread over the whole image, as floats.
 
-    Segmentations are interpolated bilinearly, the others take their nearest pixels; maps (N, H, W) get an axis.
+    Segmentations are interpolated bilinearly, the others take their nearest pixels.
     """
+    images, segmentations, labels, roi = _ops.prepare(images, segmentations, labels, roi)
+    size = (len(segmentations), *segmentations.shape[-2:])
+    if segmentations.ndim != 4 or images.ndim != 4 or (len(images), *images.shape[-2:]) != size:
+        raise ValueError(
+            "images and segmentations must have shapes (N, C, H, W) and (N, K, H, W), found shapes "
+            f"{tuple(images.shape)} and {tuple(segmentations.shape)}"
+        )
 
-    def resize(tensor, mode):
+    def resize(tensor, mode="nearest"):
+        if tensor is None:
+            return None
         tensor = tensor if tensor.dtype == torch.float64 else tensor.float()
+        tensor = tensor[:, None] if tensor.ndim == 3 else tensor
         return interpolate(tensor, scale_factor=scale_factor, mode=mode, recompute_scale_factor=True)
 
-    planes = [each[:, None] if each is not None and each.ndim == 3 else each for each in maps]
-    others = [each if each is None else resize(each, "nearest") for each in (images, *planes)]
-    return (others[0], resize(segmentations, "bilinear"), *others[1:])
+    return resize(images), resize(segmentations, "bilinear"), resize(labels), resize(roi)
 
 
 class DenseCRFLossFunction:

@@ -154,6 +154,7 @@ def test_a_region_equals_cropping_away(normalization):
     options = {"lower": [0.5, -1, 0.1], "upper": 0.2, "unit": "FRACTION", "normalization": normalization}
     options["lower"][0] = 0.1
     value, gradient = size_constraint_loss(segmentations, **options, roi=roi)
+    assert size_constraint_loss(segmentations, **options, roi=roi[:, np.newaxis]).value == value
     cropped = size_constraint_loss(segmentations[:, :, 1:6, 2:7], **options)
     assert value == pytest.approx(cropped.value, rel=1e-6) and value > 0
     np.testing.assert_allclose(gradient[:, :, 1:6, 2:7], cropped.gradient(), rtol=1e-5)
