@@ -31,8 +31,8 @@ def _available_cpus():
 def get_num_threads() -> int:
     """The number of threads that filters and losses use.
 
-    ``set_num_threads`` decides, else the environment's RLOSS_NUM_THREADS, else the CPUs this process may run on, divided
-    by LOCAL_WORLD_SIZE: torchrun starts that many processes on a machine, and says so there.
+    ``set_num_threads`` decides, else the environment's RLOSS_NUM_THREADS, else the CPUs this process may run on,
+    divided by LOCAL_WORLD_SIZE: torchrun starts that many processes on a machine, and says so there.
 
     Returns
     -------
