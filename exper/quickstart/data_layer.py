@@ -1,8 +1,7 @@
 """The quickstart's data layer: all photographs in every batch, a random crop of each, mirrored at random."""
 
-import numpy as np
+from crops import Crops
 
-from rloss_caffe.datasets import examples
 from rloss_caffe.layers.base import Layer
 from rloss_caffe.layers.param_str import Parameter
 
@@ -19,26 +18,15 @@ class Photos(Layer):
 
     def setup(self, bottom, top):
         super().setup(bottom, top)
-        self._random = np.random.RandomState(self.parameters.seed)
-        self._photos = [examples.as_blob(examples.load_photo(name)) for name in examples.PHOTOS]
-        self._labels = [examples.load_label(name, self.parameters.labels) for name in examples.PHOTOS]
+        self._crops = Crops(self.parameters.labels, self.parameters.crop, self.parameters.seed)
 
     def reshape(self, bottom, top):
         crop = self.parameters.crop
-        top[0].reshape(len(self._photos), 3, crop, crop)
-        top[1].reshape(len(self._photos), 1, crop, crop)
+        top[0].reshape(len(self._crops), 3, crop, crop)
+        top[1].reshape(len(self._crops), 1, crop, crop)
 
     def forward(self, bottom, top):
-        crop = self.parameters.crop
-        top[0].data[...] = 0
-        top[1].data[...] = examples.IGNORE
-        for index, (photo, label) in enumerate(zip(self._photos, self._labels)):
-            y, x = (self._random.randint(max(size - crop, 0) + 1) for size in label.shape)
-            step = 1 - 2 * self._random.randint(2)
-            photo, label = (a[..., y : y + crop, x : x + crop][..., ::step] for a in (photo, label))
-            height, width = label.shape
-            top[0].data[index, :, :height, :width] = photo
-            top[1].data[index, 0, :height, :width] = label
+        top[0].data[...], top[1].data[:, 0] = self._crops.cut(self._crops.draw())
 
     def backward(self, top, propagate_down, bottom):
         pass

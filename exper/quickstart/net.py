@@ -5,53 +5,28 @@ A small dilated network, trained from scratch: two convolutions of stride 2, fiv
 and a fixed bilinear interpolation back to the image's size, where softmax and the losses work.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from caffe import NetSpec
 from caffe import layers as L
+from settings import CONVOLUTIONS, CROP, LOSSES, MOMENTUM, POWER, TRAININGS, WEIGHT_DECAY
+
+from rloss_caffe.datasets import examples
 
 FOLDER = Path(__file__).resolve().parent
-CLASSES = 5
-CROP = 160
-BANDWIDTHS = "bi_xy_std: 60\nbi_rgb_std: 12"
 SOLVER = """# Written by net.py
 train_net: "{net}.prototxt"
 base_lr: {base_lr}
 lr_policy: "poly"
-power: 0.9
+power: {power}
 max_iter: {max_iter}
-momentum: 0.9
-weight_decay: 0.0005
+momentum: {momentum}
+weight_decay: {weight_decay}
 random_seed: 1
 display: 0
 snapshot_prefix: "output/{net}"
 solver_mode: CPU
 """
-
-
-@dataclass(frozen=True)
-class Loss:
-    """A loss of phase two: its layer, loss_weight and param_str, and how the tables call it."""
-
-    layer: str
-    weight: float
-    parameters: str
-    title: str
-
-
-LOSSES = {
-    "densecrf": Loss("DenseCRFLoss", 1e-7, BANDWIDTHS, "the DenseCRF loss"),
-    "normalized_cut": Loss("NormalizedCutLoss", 0.3, BANDWIDTHS, "the normalised cut loss"),
-    "kernel_cut": Loss("KernelCutLoss", 0.3, f"{BANDWIDTHS}\ndensecrf_weight: 3e-7", "the kernel cut loss"),
-    "local_potts": Loss(
-        "LocalPottsLoss",
-        10,
-        "radius: 1\nrelaxation: absolute\nnormalization: WEIGHTS\ncontrast: image",
-        "the local Potts loss",
-    ),
-    "self_label": Loss("SelfLabelLoss", 1, "lambda: 20\ncontrast: image\nlabelled_weight: 0", "soft self-labelling"),
-}
 
 
 def convolution(bottom, channels, size=3, stride=1, dilation=1):
@@ -71,18 +46,17 @@ def trunk(net):
     """From the mean-subtracted image ``data`` to class scores ``score`` at its size."""
     net.scaled = L.Power(net.data, scale=1 / 64)
     below = net.scaled
-    plan = [(24, 2, 1), (32, 2, 1), (32, 1, 1), (32, 1, 2), (32, 1, 4), (32, 1, 8), (32, 1, 1)]
-    for number, (channels, stride, dilation) in enumerate(plan, 1):
+    for number, (channels, stride, dilation) in enumerate(CONVOLUTIONS, 1):
         conv = convolution(below, channels, stride=stride, dilation=dilation)
         below = L.ReLU(conv, in_place=True)
         setattr(net, f"conv{number}", conv)
         setattr(net, f"relu{number}", below)
-    net.score_coarse = convolution(below, CLASSES, size=1)
+    net.score_coarse = convolution(below, len(examples.CLASSES), size=1)
     net.score = L.Deconvolution(
         net.score_coarse,
         convolution_param={
-            "num_output": CLASSES,
-            "group": CLASSES,
+            "num_output": len(examples.CLASSES),
+            "group": len(examples.CLASSES),
             "kernel_size": 8,
             "stride": 4,
             "pad": 2,
@@ -114,7 +88,7 @@ def train_net(labels, loss=None):
             python_param={
                 "module": "rloss_caffe.layers",
                 "layer": LOSSES[loss].layer,
-                "param_str": LOSSES[loss].parameters,
+                "param_str": "\n".join(f"{name}: {value}" for name, value in LOSSES[loss].parameters.items()),
             },
         )
         setattr(net, f"{loss}_loss", layer)
@@ -153,13 +127,20 @@ def main():
     for name, net in nets.items():
         write(FOLDER / f"{name}.prototxt", net)
     solvers = {
-        "solver": ("train", 0.01, 400),
-        "solverwithdensecrfloss": ("trainwithdensecrfloss", 0.005, 200),
-        "solvercontrol": ("train", 0.005, 200),
-        "solverfull": ("trainfull", 0.01, 600),
+        "solver": ("train", TRAININGS["phase_one"]),
+        "solverwithdensecrfloss": ("trainwithdensecrfloss", TRAININGS["phase_two"]),
+        "solvercontrol": ("train", TRAININGS["control"]),
+        "solverfull": ("trainfull", TRAININGS["full"]),
     }
-    for name, (net, base_lr, max_iter) in solvers.items():
-        text = SOLVER.format(net=net, base_lr=base_lr, max_iter=max_iter)
+    for name, (net, training) in solvers.items():
+        text = SOLVER.format(
+            net=net,
+            base_lr=training.base_lr,
+            max_iter=training.iterations,
+            power=POWER,
+            momentum=MOMENTUM,
+            weight_decay=WEIGHT_DECAY,
+        )
         (FOLDER / f"{name}.prototxt").write_text(text)
 
 

@@ -1,10 +1,9 @@
 """One picture a photograph: what was given, what was learned, what the loss asked for."""
 
 import numpy as np
-from net import BANDWIDTHS
+from settings import BANDWIDTHS
 
 from rloss_caffe.datasets import examples
-from rloss_caffe.layers.param_str import read_parameters
 from rloss_caffe.losses.gradients import densecrf_gradients
 from rloss_caffe.pictures.overlays import draw_scribbles
 
@@ -14,11 +13,8 @@ PALETTE = np.array([[0, 0, 0], [230, 159, 0], [86, 180, 233], [0, 158, 115], [24
 
 def score_gradient(photo, probabilities):
     """Gradient of the DenseCRF loss with respect to the class scores before the softmax, (K, H, W)."""
-    from rloss_caffe.layers import DenseCRFLoss
-
-    parameters = read_parameters(BANDWIDTHS, DenseCRFLoss.PARAMETERS, "DenseCRFLoss")
     blob = examples.as_blob(examples.load_photo(photo))
-    return densecrf_gradients(blob, probabilities, parameters.bi_xy_std, parameters.bi_rgb_std).score
+    return densecrf_gradients(blob, probabilities, **BANDWIDTHS).score
 
 
 def overlay(image, label):

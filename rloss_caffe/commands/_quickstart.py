@@ -1,7 +1,7 @@
 """The quickstart's network, which is no part of the package: it lies in the project's checkout, in exper/quickstart."""
 
 import contextlib
-import importlib.util
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -37,18 +37,19 @@ def weights():
     _load("data_layer")  # Caffe looks for it by this name
     script = _load("run")
     path.parent.mkdir(exist_ok=True)
-    solver, source, title = script.TRAININGS["phase_one"]
+    title = script.trainings()["phase_one"].title
     with _inside(FOLDER):  # its solvers name their nets relative to there
-        script.train(solver, source, path, title, quick=False)
+        script.train(script.SOLVERS["phase_one"], None, path, title, quick=False)
     return path
 
 
 def _load(name):
-    """A module of the quickstart's, from its file."""
-    specification = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    sys.modules[name] = module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    """A module of the quickstart's, with those that lie beside it."""
+    sys.path.insert(0, str(FOLDER))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(FOLDER))
 
 
 @contextlib.contextmanager
