@@ -1,4 +1,4 @@
-# Shell functions shared by quickstart.sh, test.sh and .ci/run: find a Python that really runs, and make an
+# Shell functions shared by the scripts of this folder and .ci/run: find a Python that really runs, and make an
 # environment with it. POSIX sh; to be sourced with ROOT set to the top of the checkout.
 # shellcheck shell=sh
 
@@ -79,15 +79,16 @@ stamp() {
     cat "$ROOT/setup.py" "$ROOT/pyproject.toml" "$ROOT/tools/environment.sh" "$ROOT/tools/own_caffe.py" | cksum
 }
 
-# make_environment FOLDER PYTHON EXTRAS: an environment with the package; at once if it is up to date
+# make_environment FOLDER PYTHON EXTRAS [REQUIREMENT]: an environment with the package; at once if it is up to date
 make_environment() {
-    folder=$1 python=$2 extras=$3
-    stamp=$(stamp "$python" "$extras")
+    folder=$1 python=$2 extras=$3 requirement=${4:-}
+    stamp=$(stamp "$python" "$extras${requirement:+ $requirement}")
     ready "$folder" "$stamp" && return 0
     say "making $folder with $python"
     fresh "$folder" "$python"
     say "installing the package and what it needs; this downloads some 250 MB and takes a minute or two"
-    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -e "${ROOT}[$extras]" \
+    # shellcheck disable=SC2086 # an absent requirement is no argument
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -e "${ROOT}[$extras]" $requirement \
         || die "the packages could not be installed; pip's message above says why"
     printf '%s\n' "$stamp" >"$folder/rloss_caffe.stamp"
 }
@@ -134,4 +135,12 @@ caffe_environment() {
             "install one (Debian/Ubuntu: python3.9 with python3.9-venv; 'pyenv install 3.9'; 'conda create -n py39 python=3.9')" \
             "or set RLOSS_PYTHON to a Python that can import your own Caffe"
     make_environment "$ROOT/.venv" "$python" caffe,images,pictures,dev
+}
+
+# torch_environment: .venv-torch with the package, PyTorch, and all that the tools and tests use
+torch_environment() {
+    python=$(find_python 3.11 3.12 3.13) || die "no Python from 3.11 to 3.13 was found that runs"
+    [ -e "$ROOT/.venv-torch" ] || say "on Linux, PyTorch comes with CUDA, in some GB, unless the index has a CPU build," \
+        "as PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu has"
+    make_environment "$ROOT/.venv-torch" "$python" torch,dev torch==2.13.0
 }

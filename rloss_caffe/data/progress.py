@@ -24,7 +24,8 @@ class ProgressBar:
         except ImportError:
             self.is_shown = False
             return
-        bar = tqdm(total=total, desc=title, unit=unit, initial=initial, disable=None, dynamic_ncols=True, **options)
+        options = {"disable": None, "dynamic_ncols": True, **options}
+        bar = tqdm(total=total, desc=title, unit=unit, initial=initial, **options)
         self._bar, self.is_shown = bar, not bar.disable
 
     def update(self, n=1):
@@ -57,7 +58,8 @@ def progress_bar(total, title, unit="file", **options):
     unit : str
         What is counted.
     options
-        Others of tqdm's, as `initial`, `unit_scale`, `file`, and `leave`: whether the bar stays when all is done.
+        Others of tqdm's, as `initial`, `unit_scale`, `file`, `leave`: whether the bar stays when all is done, and
+        `disable`: True hides it, as where another process shows it.
     """
     return ProgressBar(total, title, f" {unit}" if unit != "B" else unit, **{"leave": False, **options})
 
