@@ -1,4 +1,4 @@
-# Shell functions shared by the scripts of this folder and .ci/run: find a Python that really runs, and make an
+# Shell functions shared by quickstart.sh, test.sh and .ci/run: find a Python that really runs, and make an
 # environment with it. POSIX sh; to be sourced with ROOT set to the top of the checkout.
 # shellcheck shell=sh
 

@@ -1,5 +1,6 @@
 """The quickstart in PyTorch: a short run, two processes beside one, and runs that are killed."""
 
+import os
 import random
 import re
 import signal
@@ -29,7 +30,8 @@ from rloss_caffe.datasets import examples  # noqa: E402
 ALONE = Processes(1, 0, 0, torch.device("cpu"))
 NAMES = list(settings.trainings("normalized_cut"))
 OPTIONS = ["--quick", "--loss", "normalized_cut", "--save-every", "1"]
-KILLS = 4
+KILLS = 3
+ENVIRONMENT = {**os.environ, "RLOSS_NUM_THREADS": "1"}
 
 
 def command(output, *options, processes=0):
@@ -38,7 +40,7 @@ def command(output, *options, processes=0):
 
 
 def run(*arguments, **keywords):
-    done = subprocess.run(command(*arguments, **keywords), capture_output=True, text=True)
+    done = subprocess.run(command(*arguments, **keywords), capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -87,7 +89,9 @@ def saved(output):
 
 def kill_after(output, saves, pause):
     """Start a run that goes on, and kill it after so many checkpoints more; whether it was still there."""
-    process = subprocess.Popen(command(output, "--resume"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command(output, "--resume"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT
+    )
     seen, last = 0, saved(output)
     while process.poll() is None and seen < saves:
         now = saved(output)
@@ -121,7 +125,7 @@ def test_killed_at_random_and_resumed(undisturbed, tmp_path):
 
 def test_a_checkpoint_of_another_run_is_refused(undisturbed):
     output = undisturbed[0]
-    done = subprocess.run(command(output, "--resume", "--seed", "2"), capture_output=True, text=True)
+    done = subprocess.run(command(output, "--resume", "--seed", "2"), capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode != 0
     assert re.fullmatch(
         r"quickstart failed: ValueError: .*phase_one.pt is from a run with .*'seed': 1.*\n", done.stderr
