@@ -16,6 +16,8 @@ except ImportError as error:
         "the functions of rloss_caffe work without it."
     ) from error
 
+from rloss_caffe.torch.energy_loss import DenseEnergyLoss, DenseEnergyLossFunction, get_energy_loss
+from rloss_caffe.torch.gated_crf import ModelLossSemsegGatedCRF
 from rloss_caffe.torch.modules import (
     DenseCRFLoss,
     DenseCRFLossFunction,
@@ -29,9 +31,13 @@ from rloss_caffe.torch.modules import (
 __all__ = [
     "DenseCRFLoss",
     "DenseCRFLossFunction",
+    "DenseEnergyLoss",
+    "DenseEnergyLossFunction",
     "KernelCutLoss",
     "LocalPottsLoss",
+    "ModelLossSemsegGatedCRF",
     "NormalizedCutLoss",
     "SelfLabelLoss",
     "SizeConstraintLoss",
+    "get_energy_loss",
 ]
