@@ -61,7 +61,8 @@ setup(
         "images": IMAGES,
         "pictures": PICTURES,
         "torch": ["torch>=2.4"],  # the first with torch.library.custom_op
-        "dev": ["pytest>=7", "hypothesis>=6", "scipy", "ruff==0.12.5", "mypy>=1.11", "build"] + PICTURES,
+        "dev": ["pytest>=7", "pytest-xdist>=3.2", "hypothesis>=6", "scipy", "ruff==0.12.5", "mypy>=1.11", "build"]
+        + PICTURES,
     },
     entry_points={"console_scripts": ["rloss-caffe = rloss_caffe.commands:main"]},
     classifiers=[

@@ -1,5 +1,5 @@
-# Shell functions shared by quickstart.sh, test.sh and .ci/run: find a Python that really runs, and make an
-# environment with it. POSIX sh; to be sourced with ROOT set to the top of the checkout.
+# Shell functions shared by quickstart.sh, test.sh and .ci/run: find a Python that really runs, make an environment
+# with it, and run tests in it. POSIX sh; to be sourced with ROOT set to the top of the checkout.
 # shellcheck shell=sh
 
 say() { printf '%s\n' "rloss_caffe: $*" >&2; }
@@ -143,4 +143,14 @@ torch_environment() {
     [ -e "$ROOT/.venv-torch" ] || say "on Linux, PyTorch comes with CUDA, in some GB, unless the index has a CPU build," \
         "as PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu has"
     make_environment "$ROOT/.venv-torch" "$python" torch,dev torch==2.13.0
+}
+
+# run_tests PYTHON [options of pytest]: in as many processes as there are cores, up to four; with '-n 0' in one
+run_tests() {
+    python=$1
+    shift
+    # Each process begins with a row of whole files, so that what a file's tests share is made once, and in the end
+    # takes tests from the others.
+    ! "$python" -c 'import xdist' 2>/dev/null || set -- -n auto --maxprocesses 4 --dist worksteal "$@"
+    "$python" -m pytest "$@"
 }

@@ -27,4 +27,5 @@ fi
 rm -r "$work/unpacked/rloss_caffe"
 cd "$work/unpacked"
 unset PYTHONPATH
-RLOSS_SHARED=${RLOSS_SHARED:-${ROOT%/*}/shared} "$ROOT/.venv-core/bin/pytest" "$@"
+export RLOSS_SHARED="${RLOSS_SHARED:-${ROOT%/*}/shared}"
+run_tests "$ROOT/.venv-core/bin/python" "$@"
