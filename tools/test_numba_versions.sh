@@ -18,15 +18,19 @@ for pair in "$@"; do
     python=$(find_python "${pair%%:*}") || { echo "== $pair: there is no Python ${pair%%:*}, left out"; continue; }
     requirement="numba==$version"
     [ "$version" != newest ] || requirement="numba"
-    if [ ! -e "$environment/complete" ]; then
+    if [ ! -e "$environment/complete" ] || ! "$environment/bin/python" -c 'import xdist' 2>/dev/null; then
         rm -rf "$environment"
         "$python" -m venv "$environment" \
-            && "$environment/bin/pip" install --quiet --only-binary :all: "$requirement" pytest hypothesis scipy protobuf pyyaml \
+            && "$environment/bin/pip" install --quiet --only-binary :all: \
+                "$requirement" pytest pytest-xdist hypothesis scipy protobuf pyyaml \
             && touch "$environment/complete" || { echo "== $pair: the environment could not be made"; failed=1; continue; }
     fi
     "$environment/bin/python" -c 'import sys, numba, llvmlite, numpy; print("== Python", sys.version.split()[0], "numba", numba.__version__, "llvmlite", llvmlite.__version__, "numpy", numpy.__version__)'
+    # The warning that begins so tells that the generated kernels do not compile, and their twins took over.
     # shellcheck disable=SC2086
-    NUMBA_CACHE_DIR="$ROOT/$environment/cache" PYTHONPATH="$ROOT" \
-        "$environment/bin/python" -W error::RuntimeWarning:rloss_caffe -m pytest -p no:cacheprovider $tests || failed=1
+    (
+        export NUMBA_CACHE_DIR="$ROOT/$environment/cache" PYTHONPATH="$ROOT"
+        run_tests "$environment/bin/python" -W error:rloss_caffe:RuntimeWarning -p no:cacheprovider $tests
+    ) || failed=1
 done
 exit $failed
