@@ -24,10 +24,24 @@ def before_path(folder):
     return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
-def test_with_caffe():
+@pytest.fixture
+def no_caffe(tmp_path):
+    """The environment of a process without Caffe: a module that fails to import stands in the way of any real one."""
+    folder = tmp_path / "no_caffe"
+    folder.mkdir()
+    (folder / "caffe.py").write_text("raise ImportError('not here')")
+    return {"PYTHONPATH": before_path(folder)}
+
+
+@pytest.fixture(scope="module")
+def here():
+    return doctor()
+
+
+def test_with_caffe(here):
     pytest.importorskip("caffe", reason="needs pycaffe")
     pytest.importorskip("cv2", reason="ImageSegData needs it")
-    status, lines, text = doctor()
+    status, lines, text = here
     assert status == 0 and text.endswith("The DenseCRFLoss layer runs here.\n")
     assert "forward and backward" in lines["Python layers"]
     assert lines["ImageSegData"].startswith("ok") and "read an image" in lines["ImageSegData"]
@@ -48,10 +62,8 @@ def test_with_caffe():
     assert len(text.splitlines()) <= 24
 
 
-def test_without_caffe(tmp_path):
-    """A module that fails to import stands in the way of any real one."""
-    (tmp_path / "caffe.py").write_text("raise ImportError('not here')")
-    status, lines, text = doctor(PYTHONPATH=before_path(tmp_path))
+def test_without_caffe(no_caffe):
+    status, lines, text = doctor(**no_caffe)
     assert status == 1
     assert lines["caffe"].startswith("FAIL") and "ImportError: not here" in lines["caffe"]
     assert sys.executable in lines["caffe"]
@@ -84,34 +96,44 @@ def test_a_caffe_for_an_older_numpy(tmp_path):
         assert "see numpy" in text
 
 
-def test_a_program_that_runs_no_layers_is_told(tmp_path):
+def test_a_program_that_runs_no_layers_is_told(tmp_path, no_caffe):
     program = tmp_path / "caffe"
     program.write_text("#!/bin/sh\necho 'F1126 10:00:00 1 x.cpp:1] Unknown layer type: Python' >&2\nexit 134\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    _, lines, _ = doctor(CAFFE_BIN=str(program))
+    _, lines, _ = doctor(CAFFE_BIN=str(program), **no_caffe)
     assert lines["caffe program"].startswith("warn") and "Unknown layer type: Python" in lines["caffe program"]
 
 
-def test_bad_thread_setting():
-    status, lines, _ = doctor(RLOSS_NUM_THREADS="many")
-    assert status == 1
+def test_bad_thread_setting(no_caffe):
+    _, lines, text = doctor(RLOSS_NUM_THREADS="many", **no_caffe)
+    assert "cannot run here: see threads" in text
     assert lines["threads"].startswith("FAIL") and "'many'" in lines["threads"]
 
 
-def test_the_kernel_cache_is_where_kernels_are(tmp_path):
+# Small kernels of two rooms.
+COMPILES = """
+import numpy as np
+from rloss_caffe.filtering._apply import add_bands
+from rloss_caffe.numerics.products import dot
+ones = np.ones((2, 5), np.float32)
+dot(ones, ones[0], ones)
+add_bands(np.ones((2, 3, 4), np.float32), 0, 3)
+"""
+
+
+def test_the_kernel_cache_is_where_kernels_are(tmp_path, no_caffe):
     """The folders that are named get the kernels' files."""
     place = tmp_path / "kernels"
-    _, lines, _ = doctor(NUMBA_CACHE_DIR=str(place))
+    _, lines, _ = doctor(NUMBA_CACHE_DIR=str(place), **no_caffe)
     assert str(place) in lines["kernel cache"]
-    code = "import numpy, rloss_caffe as r; r.bilateral_filter(numpy.ones((3, 5, 5)), numpy.ones((1, 5, 5)), 1, 1)"
-    subprocess.run([sys.executable, "-c", code], env=dict(os.environ, NUMBA_CACHE_DIR=str(place)), check=True)
+    subprocess.run([sys.executable, "-c", COMPILES], env=dict(os.environ, NUMBA_CACHE_DIR=str(place)), check=True)
     count = len(list(place.rglob("*.nbc")))
     assert count > 0
-    _, lines, _ = doctor(NUMBA_CACHE_DIR=str(place))
+    _, lines, _ = doctor(NUMBA_CACHE_DIR=str(place), **no_caffe)
     named = lines["kernel cache"][22:].partition(", ")
     assert count <= int(lines["kernel cache"].split(", ")[-1].split()[0]), named
 
 
-def test_the_package_that_is_imported_is_named():
-    _, lines, _ = doctor()
+def test_the_package_that_is_imported_is_named(here):
+    _, lines, _ = here
     assert str(Path(rloss_caffe.__file__).resolve().parent) in lines["rloss_caffe"]
