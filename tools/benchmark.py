@@ -102,13 +102,13 @@ def speed_tables(runs, sizes):
     return speed, gain
 
 
-def loss_table(runs, size=321):
+def loss_table(runs, size):
     """Value and gradient of the losses over pairs of pixels, as times of the DenseCRF loss; one thread, CPU time."""
     rloss_caffe.set_num_threads(1)
     images, values = photo("coffee", size, size)[np.newaxis], probabilities(1, CLASSES, size, size)
     labels = np.full((1, size, size), 255)
     for row, label in enumerate((0, 5, 7)):
-        labels[0, 60 * row + 50, 50:90] = label
+        labels[0, size * (6 * row + 5) // 32, size * 5 // 32 : size * 9 // 32] = label
 
     def operation(loss, **options):
         work, out = Workspace(), np.empty_like(values)
@@ -335,8 +335,8 @@ def main():
     speed, gain = speed_tables(arguments.runs, sizes)
     show(f"Milliseconds, {XY_STD} / {RGB_STD}, {CLASSES} classes", speed)
     show("Two threads: times as fast as one", gain)
-    losses = loss_table(arguments.runs)
-    show("Losses over pairs of pixels, value and gradient at 321 x 321, one thread", losses)
+    losses = loss_table(arguments.runs, sizes[0])
+    show(f"Losses over pairs of pixels, value and gradient at {sizes[0]} x {sizes[0]}, one thread", losses)
     peer = peer_table(arguments.runs, sizes)
     if peer is None:
         print("\npydensecrf is not installed: no comparison (see the head of this file)")

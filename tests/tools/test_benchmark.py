@@ -23,7 +23,7 @@ def test_short_benchmark(tmp_path):
 def test_short_benchmark_of_layers():
     for module in ("caffe", "cv2", "skimage"):
         pytest.importorskip(module, reason="layers are timed in Caffe, on scikit-image's photographs")
-    command = [sys.executable, str(ROOT / "tools" / "benchmark_layers.py"), "--runs", "1"]
+    command = [sys.executable, str(ROOT / "tools" / "benchmark_layers.py"), "--quick"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("|") and "---" not in line]
