@@ -191,7 +191,8 @@ def test_an_interrupt_between_the_steps(environment, tmp_path):
 
 
 def test_the_original_network(environment):
-    log = run(environment, "NET_ID=deeplab_largeFOV", "RUN_TEST=0", "SNAPSHOT=0")
+    phase_two = ["RUN_TRAIN=0", "WEIGHTS2=none", "MAX_ITER2=1"]  # its net is that of phase one, and the loss
+    log = run(environment, "NET_ID=deeplab_largeFOV", "RUN_TEST=0", "SNAPSHOT=0", *phase_two)
     assert "using the CPU" in log or "Use GPU" in log
     assert "softmax_loss = " in log and "densecrf_loss = -" in log
 
