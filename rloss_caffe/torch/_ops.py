@@ -80,7 +80,10 @@ def loss(
     """
     if name not in LOSSES:
         raise ValueError(f"name must be one of {', '.join(LOSSES)}, found {name!r}")
-    images, segmentations, labels, roi = prepare(images, segmentations, labels, roi, takes_images(name))
+    with_images = takes_images(name)
+    images, segmentations, labels, roi = prepare(
+        images if with_images else None, segmentations, labels, roi, with_images
+    )
     if not isinstance(options, str):
         options = encode(options)
     with_gradient = torch.is_grad_enabled() and segmentations.requires_grad

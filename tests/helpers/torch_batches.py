@@ -36,3 +36,19 @@ def batch(images=2, classes=3, size=SIZE, channels=3, seed=0):
         torch.tensor(labels),
         torch.tensor(roi, dtype=torch.float32),
     )
+
+
+class LossOfItem(torch.utils.data.Dataset):
+    """A dataset that computes a loss for every item, in whatever process asks for it."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        from rloss_caffe.torch import DenseCRFLoss
+
+        images, scores, _, _ = batch(seed=index)
+        scores.requires_grad_()
+        value = DenseCRFLoss(1e-3, 40, 5)(images, scores.softmax(1))
+        value.backward()
+        return value.detach(), scores.grad

@@ -6,7 +6,7 @@ import sys
 import threading
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rloss_caffe import get_num_threads, set_num_threads
@@ -33,6 +33,7 @@ def test_number_of_threads(monkeypatch):
     assert get_num_threads() == 7
 
 
+@settings(deadline=None)
 @given(cpus=st.integers(1, 256), processes=st.integers(1, 300))
 def test_processes_of_one_machine_share_its_cpus(cpus, processes):
     with pytest.MonkeyPatch.context() as patch:
