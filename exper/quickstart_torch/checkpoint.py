@@ -58,9 +58,11 @@ def read(path):
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many types, by what is wrong with the file
         return f"{path} cannot be read as a checkpoint: {type(error).__name__}"
+    is_ours = isinstance(content, dict) and {"settings", "iteration", "random"} <= content.keys()
+    return content if is_ours else f"{path} cannot be read as a checkpoint: it is another file of PyTorch's"
 
 
 def random_state():

@@ -24,6 +24,7 @@ from torch.nn import functional
 from training import SAVE_EVERY, train
 
 from rloss_caffe.datasets import examples
+from rloss_caffe.numerics.arrays import whole_number
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -39,6 +40,7 @@ def main():
     add("--save-every", type=int, default=SAVE_EVERY, metavar="N", help="iterations from checkpoint to checkpoint")
     add("--bf16", action="store_true", help="mixed precision: the network in bfloat16, the losses in float32")
     arguments = parser.parse_args()
+    whole_number("--save-every", arguments.save_every, 1)
     output = arguments.output.resolve()
     if arguments.quick:
         output = output / "quick"

@@ -56,10 +56,8 @@ def batch_loss(scores, images, labels, regularizer, processes):
     """
     scores = scores.float()
     own = functional.cross_entropy(scores, labels, ignore_index=examples.IGNORE, reduction="sum")
-    labelled = (labels != examples.IGNORE).sum()
-    total, all_labelled, all_images = processes.sum(
-        torch.stack([own.detach(), labelled.float(), labelled.new_tensor(len(images)).float()])
-    )
+    sums = torch.stack([own.detach(), (labels != examples.IGNORE).sum().float(), own.new_tensor(float(len(images)))])
+    total, all_labelled, all_images = processes.sum(sums)
     share = own / all_labelled.clamp(min=1)
     if regularizer is not None:
         value = regularizer(images, scores.softmax(dim=1), labels, region(images))

@@ -142,6 +142,12 @@ def test_random_numbers_go_on(tmp_path):
     assert checkpoint.load(tmp_path / "b.pt", ALONE, {"seed": 3}) == 0
 
 
+def test_weights_alone_are_no_checkpoint(tmp_path):
+    torch.save(Network().state_dict(), tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="a.pt cannot be read as a checkpoint: it is another file"):
+        checkpoint.load(tmp_path / "a.pt", ALONE, {})
+
+
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
 def test_a_file_that_is_no_checkpoint(tmp_path, share):
     path = tmp_path / "a.pt"
