@@ -96,10 +96,14 @@ class LossModule(torch.nn.Module):
         super().__setattr__(name, value)
 
     def extra_repr(self) -> str:
-        """The weight, and the options that differ from their defaults."""
-        chosen = {name: self._options[each.name] for name, each in self._declared.items()}
-        words = [f"{name}={value!r}" for name, value in chosen.items() if value != _plain(self._declared[name].default)]
-        return ", ".join([f"weight={self.weight:g}", *words])
+        """The weight, what the constructor asks for, and the options that differ from their defaults."""
+        always = inspect.signature(type(self).__init__).parameters
+        words = [f"weight={self.weight:g}"]
+        for name, parameter in self._declared.items():
+            value = self._options[parameter.name]
+            if name in always or value != _plain(parameter.default):
+                words.append(f"{name}={value!r}")
+        return ", ".join(words)
 
 
 def _plain(value):
