@@ -16,7 +16,7 @@ from rloss_caffe.numerics.threads import bounds, resolve_num_threads, run
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["PermutohedralLattice"]
+__all__ = ["PermutohedralLattice", "check_range", "elevation_scales"]
 
 MAX_DIMENSION = 15  # ranks are packed into four bits each
 MAX_COORDINATE = 32767  # the original's keys are 16-bit and overflow silently beyond
@@ -160,7 +160,7 @@ class PermutohedralLattice:
         if padded > count:
             features = np.concatenate([features, np.zeros((dimension, padded - count), np.float32)], axis=1)
 
-        scale = _elevation_scales(dimension)
+        scale = elevation_scales(dimension)
         low, bits = _coordinate_fields(features, scale)
         words = 1
         if bits.sum() <= 62:
@@ -189,7 +189,7 @@ class PermutohedralLattice:
             return (extreme.max(), *result)
 
         results = run(index, bands)
-        _check_range(max(extreme for extreme, *_ in results), dimension)
+        check_range(max(extreme for extreme, *_ in results), dimension)
         _, points, table, numbers = results[0]
         renumbering = []
         for (first, last), (_, more, _, _) in zip(bands[1:], results[1:]):
@@ -245,7 +245,7 @@ def _why_not_finite(values, roi):
     return f"values must be finite, found {values[~counted][0]}"
 
 
-def _elevation_scales(dimension):
+def elevation_scales(dimension: int) -> NDArray[np.float32]:
     """The factor of every feature before elevation, (d,) float32; rounded to single where the original does."""
     inverse_std = np.float32(np.sqrt(2.0 / 3.0) * (dimension + 1))
     index = np.arange(dimension)
@@ -262,7 +262,7 @@ def _coordinate_fields(features, scale):
     # Some coordinate is at least as large as the largest feature, and what is far too large would overflow on the way.
     largest = max(-lower.min(), upper.max())
     if largest > 2 * MAX_COORDINATE:
-        _check_range(largest, dimension)
+        check_range(largest, dimension)
     lower, upper = lower * scale, upper * scale
     low, high = np.empty(dimension), np.empty(dimension)
     for i in range(dimension):  # e[i] = sum of the scaled features behind i, minus i times the one before
@@ -277,7 +277,8 @@ def _coordinate_fields(features, scale):
     return low, np.array([int(span).bit_length() for span in high - low])
 
 
-def _check_range(largest, dimension):
+def check_range(largest: float, dimension: int) -> None:
+    """Refuse features whose largest lattice coordinate is beyond what keys hold."""
     if largest > MAX_COORDINATE - dimension - 1:
         raise ValueError(
             f"the features reach coordinate {largest:.0f} on the lattice, whose range is +-{MAX_COORDINATE}: "
