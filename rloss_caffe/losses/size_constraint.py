@@ -222,6 +222,15 @@ class Bounds:
     unit : str
     classes : int
 
+    Attributes
+    ----------
+    lower, upper : ndarray, shape (K,), float64
+        In `unit`; infinite where there is no bound.
+    is_fraction : bool
+        Whether they are shares of the region.
+    are_none : bool
+        Whether no class has a bound.
+
     Raises
     ------
     ValueError
@@ -236,13 +245,13 @@ class Bounds:
         unit: str,
         classes: int,
     ) -> None:
-        self._is_fraction = UNIT.checked(unit) == "FRACTION"
-        self._lower = self._read(LOWER, lower, classes, -np.inf)
-        self._upper = self._read(UPPER, upper, classes, np.inf)
-        self.are_none = bool(np.isneginf(self._lower).all() and np.isposinf(self._upper).all())
-        crossed = np.flatnonzero(self._lower > self._upper)
+        self.is_fraction = UNIT.checked(unit) == "FRACTION"
+        self.lower = self._read(LOWER, lower, classes, -np.inf)
+        self.upper = self._read(UPPER, upper, classes, np.inf)
+        self.are_none = bool(np.isneginf(self.lower).all() and np.isposinf(self.upper).all())
+        crossed = np.flatnonzero(self.lower > self.upper)
         if len(crossed):
-            low, high = self._lower[crossed[0]], self._upper[crossed[0]]
+            low, high = self.lower[crossed[0]], self.upper[crossed[0]]
             raise ValueError(f"lower must not be above upper, found {low:g} above {high:g} for class {crossed[0]}")
 
     def _read(
@@ -254,7 +263,7 @@ class Bounds:
         strange = values[(values < 0) & (values != NO_BOUND)]
         if len(strange):
             raise ValueError(f"{name} must be >= 0, or -1 where there is no bound, found {strange[0]:g}")
-        if self._is_fraction and (values > 1).any():
+        if self.is_fraction and (values > 1).any():
             raise ValueError(f"{name} must be from 0 to 1 with unit FRACTION, found {values.max():g}")
         bounds = np.full(classes, free)
         if len(values):
@@ -265,8 +274,8 @@ class Bounds:
         self, pixels: float, present: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Lower and upper bounds in pixels; `present`: which classes the image has, where that is known."""
-        scale = pixels if self._is_fraction else 1.0
-        lower, upper = self._lower * scale, self._upper * scale
+        scale = pixels if self.is_fraction else 1.0
+        lower, upper = self.lower * scale, self.upper * scale
         if present is not None and present.any():
             lower = np.where(present, np.minimum(np.maximum(lower, 1.0), upper), 0.0)
             upper = np.where(present, upper, 0.0)

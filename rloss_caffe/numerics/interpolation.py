@@ -25,6 +25,7 @@ __all__ = [
     "is_blending",
     "rescale",
     "rescale_adjoint",
+    "rescaling_samples",
 ]
 
 MODES = ("bilinear", "nearest")
@@ -268,12 +269,8 @@ def rescale(
     Sample i of the result lies at ``(i + 0.5) / scale_factor - 0.5`` of the input, not below 0, or for "nearest" at
     ``floor(i / scale_factor)``. There is no antialiasing.
     """
-    rows, columns = (int(side * scale_factor) for side in values.shape[-2:])
-    if not (rows and columns):
-        height, width = values.shape[-2:]
-        raise ValueError(f"scale_factor must leave a pixel, found {scale_factor:g} for {height} x {width} pixels")
-    out = np.empty((*values.shape[:-2], rows, columns), np.float32)
-    samples = _rescaling(values.shape[-2:], (rows, columns), scale_factor, mode)
+    samples = rescaling_samples(values.shape[-2:], scale_factor, mode)
+    out = np.empty((*values.shape[:-2], len(samples[0]), len(samples[3])), np.float32)
     source, target = _planes(values), _planes(out)
     bounds = threads.bounds(len(source), threads.resolve_num_threads(num_threads))
     threads.run(_interpolate_planes, [(source, target, 0, *samples, *bound) for bound in bounds])
@@ -284,19 +281,26 @@ def rescale_adjoint(
     gradient: NDArray[np.float32], scale_factor: float, out: NDArray[np.float32], num_threads: int | None = None
 ) -> None:
     """The adjoint of bilinear `rescale`: from the gradient of its result to that of its input, `out` (..., H, W)."""
-    samples = _rescaling(out.shape[-2:], gradient.shape[-2:], scale_factor, "bilinear")
+    samples = rescaling_samples(out.shape[-2:], scale_factor, "bilinear")
     source, target = _planes(gradient), _planes(out)
     bounds = threads.bounds(len(source), threads.resolve_num_threads(num_threads))
     threads.run(_scatter_planes, [(source, target, 0, *samples, *bound) for bound in bounds])
 
 
-def _rescaling(size, output_size, scale_factor, mode):
-    """As `_samples`, of both axes, for pixels that are areas: their centres lie half a pixel inside."""
+def rescaling_samples(size: tuple[int, ...], scale_factor: float, mode: str) -> list[NDArray[Any]]:
+    """What `rescale` takes: of the rows and then of the columns the samples before and after, and the latter's weights.
+
+    A ValueError says that nothing is left.
+    """
     samples = []
-    for length, output_length in zip(size, output_size):
+    for length in size:
+        output_length = int(length * scale_factor)
+        if not output_length:
+            height, width = size
+            raise ValueError(f"scale_factor must leave a pixel, found {scale_factor:g} for {height} x {width} pixels")
         if mode == "nearest":
             position = np.floor(np.arange(output_length) / scale_factor)
-        else:
+        else:  # pixels are areas: their centres lie half a pixel inside
             position = np.maximum((np.arange(output_length) + 0.5) / scale_factor - 0.5, 0)
         first = np.minimum(position.astype(np.int64), length - 1)
         samples += [first, np.minimum(first + 1, length - 1), (position - first).astype(np.float32)]
