@@ -476,6 +476,8 @@ def _size_constraint(batch, options, with_gradient):
         sizes = _sum(segmentations * region[:, None], (2, 3))
     ends = (torch.from_numpy(each).to(double).to(device) for each in (bounds.lower, bounds.upper))
     low, high = (each.expand(count, -1) for each in ends)
+    there = pixels > 0
+    pixels = torch.where(there, pixels, 1)
     if bounds.is_fraction:
         low, high = low * pixels, high * pixels
     if has_tags:
@@ -484,8 +486,6 @@ def _size_constraint(batch, options, with_gradient):
         within = torch.minimum(low.clamp(min=1), high)
         low = torch.where(known, torch.where(present, within, 0), low)
         high = torch.where(known & ~present, 0, high)
-    there = pixels > 0
-    pixels = torch.where(there, pixels, 1)
     length = pixels if options["normalization"] == "FRACTION" else 1
     above, down = _penalty((sizes - high) / length, options)
     below, up = _penalty((low - sizes) / length, options)

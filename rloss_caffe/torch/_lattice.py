@@ -22,7 +22,7 @@ from rloss_caffe.filtering.lattice import MAX_COORDINATE, check_range, elevation
 
 __all__ = ["MEMORY", "TensorLattice"]
 
-MEMORY = 1 << 31  # bytes that a step may take on a device beside what goes in and comes out
+MEMORY = 1 << 32  # bytes that a step may take on a device beside what goes in and comes out
 _KEY_BITS = 62
 _WORD_BITS = 31  # of keys that do not fit one word: a number below 2^31 stands for the words before
 _PIECE = 512  # rows summed one after the other: all pixels of a plain image would meet in one vertex
@@ -61,8 +61,8 @@ class TensorLattice:
     leaves the device but the range of the coordinates and the numbers of simplices and of vertices: building waits for
     the device three times (five times or more where a key needs several words), and filtering never.
 
-    The object holds about ``20 B n (d + 1)`` bytes and ``24 M (d + 1)``. Building takes up to ``60 B n (d + 1)`` more
-    for a moment on photographs, and `building_bytes` where no two pixels share a simplex.
+    The object holds ``16 B n (d + 1)`` bytes, ``24 M (d + 1)`` and a little. Building takes about ``80 B n (d + 1)``
+    for a moment on photographs, and up to `building_bytes` where no two pixels share a simplex.
     """
 
     def __init__(self, features: Tensor, compatible: bool = True, memory: int = MEMORY) -> None:
@@ -77,7 +77,7 @@ class TensorLattice:
     @staticmethod
     def building_bytes(dimension: int, points: int) -> int:
         """Bytes that building takes at most, for so many points of all images."""
-        return points * (dimension + 1) * (40 * dimension + 120)
+        return points * (dimension + 1) * (60 * dimension + 160)
 
     @torch.no_grad()
     def filter(self, values: Tensor, reverse: bool = False) -> Tensor:
