@@ -22,7 +22,7 @@ from rloss_caffe.filtering.lattice import MAX_COORDINATE, check_range, elevation
 
 __all__ = ["MEMORY", "TensorLattice"]
 
-MEMORY = 1 << 32  # bytes that a step may take on a device beside what goes in and comes out
+MEMORY = 6 << 30  # bytes that a step may take on a device beside what goes in and comes out
 _KEY_BITS = 62
 _WORD_BITS = 31  # of keys that do not fit one word: a number below 2^31 stands for the words before
 _PIECE = 512  # rows summed one after the other: all pixels of a plain image would meet in one vertex
@@ -77,7 +77,7 @@ class TensorLattice:
     @staticmethod
     def building_bytes(dimension: int, points: int) -> int:
         """Bytes that building takes at most, for so many points of all images."""
-        return points * (dimension + 1) * (60 * dimension + 160)
+        return points * (dimension + 1) * (80 * dimension + 160)
 
     @torch.no_grad()
     def filter(self, values: Tensor, reverse: bool = False) -> Tensor:
@@ -177,18 +177,24 @@ class TensorLattice:
 
     def _find_neighbours(self, vertices: _Groups, words: list[tuple[Tensor, int]], bits: list[int]) -> None:
         """Of every vertex itself and its two neighbours along each axis; those that are missing weigh nothing."""
+        size = self.dimension + 1
         steps = []
-        for axis in range(self.dimension + 1):
+        for axis in range(size):
             step = [0] + [-self.dimension if axis == i else 1 for i in range(self.dimension)]
             steps += [_pack([sign * each for each in step], bits) for sign in (-1, 1)]
-        moved = [
-            (torch.stack([word + step[place][0] for step in steps]), size) for place, (word, size) in enumerate(words)
-        ]
-        number, found = vertices.find(moved)
-        number, found = number.int(), found.float() * 0.5
-        own = torch.arange(vertices.count, device=number.device, dtype=torch.int32).expand(self.dimension + 1, -1)
-        self._neighbours = torch.stack([own, number[::2], number[1::2]], 2)
-        self._neighbour_weights = torch.stack([torch.ones_like(found[::2]), found[::2], found[1::2]], 2)
+        own = torch.arange(vertices.count, device=words[0][0].device, dtype=torch.int32)
+        self._neighbours = own[:, None].repeat(size, 1, 3)
+        self._neighbour_weights = torch.ones_like(self._neighbours, dtype=torch.float32)
+        at_once = 2 * size if len(words) == 1 else 2  # many words take much memory
+        for first in range(0, 2 * size, at_once):
+            axes = slice(first // 2, (first + at_once) // 2)
+            moved = [
+                (torch.stack([word + step[place][0] for step in steps[first : first + at_once]]), width)
+                for place, (word, width) in enumerate(words)
+            ]
+            number, found = (each.unflatten(0, (-1, 2)).transpose(1, 2) for each in vertices.find(moved))
+            self._neighbours[axes, :, 1:] = number
+            self._neighbour_weights[axes, :, 1:] = found * 0.5
 
     def _order_splat(self, simplices: _Groups, vertices: _Groups, weights: Tensor, total: int) -> None:
         """The pixels of every vertex, one after the other, with their weights; a vertex of many in several pieces."""
