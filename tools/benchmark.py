@@ -22,7 +22,6 @@ import time
 
 import numba
 import numpy as np
-from scipy.special import softmax
 
 import rloss_caffe
 from rloss_caffe.data.samples import MEAN_BGR
@@ -43,6 +42,8 @@ def photo(name, height, width):
 
 def probabilities(n, classes, height, width):
     """Class probabilities that vary smoothly over the image, (n, classes, height, width)."""
+    from scipy.special import softmax
+
     y, x = np.mgrid[:height, :width].astype(np.float32)
     phase = np.arange(classes, dtype=np.float32)[:, np.newaxis, np.newaxis]
     scores = 3 * np.sin(x / (9 + phase) + phase) + 3 * np.cos(y / (11 + phase))

@@ -91,6 +91,15 @@ class Teller(caffe.Layer):
 TELLER_NET = 'layer { name: "teller" type: "Python" top: "t" python_param { module: "teller" layer: "Teller" } }'
 
 GPU_PROBE = "import caffe; caffe.set_mode_gpu(); caffe.set_device(0); print('GPU')"
+TORCH_PROBE = """
+import torch
+print(torch.__version__)
+print("yes" if hasattr(torch.library, "custom_op") else "no")
+for index in range(torch.cuda.device_count()):
+    print(f"cuda:{index} ({torch.cuda.get_device_name(index)})")
+if torch.backends.mps.is_available():
+    print("mps")
+"""
 VERSION_PROBE = "import {0}; print(getattr({0}, '__version__', 'of unknown version')); print({0}.__file__)"
 
 
@@ -141,6 +150,7 @@ def _findings():
     yield _image_layer(images, caffe)
     yield _matplotlib(_optional("matplotlib", "pictures", "pictures need it", first))
     yield _optional("skimage", "pictures", "the quickstart's photographs come with it", first)
+    yield _torch(first)
     program = os.environ.get("CAFFE_BIN") or shutil.which("caffe")
     if program:
         yield _program(program)
@@ -269,11 +279,31 @@ def _optional(module, extra, purpose, first):
     done = _python(VERSION_PROBE.format(module))
     name = {"PIL": "Pillow", "skimage": "scikit-image"}.get(module, module)
     if done.returncode:
-        mend = f"this brings it: {add_extra(extra)}"
-        if first:
-            mend = f"mend {' and '.join(first)} first, then run this again"
-        return Finding("warn", name, f"cannot be imported: {_reason(done)}; {purpose}; {mend}")
+        return _missing(name, extra, purpose, first, done)
     return Finding("ok", name, ", ".join(done.stdout.split("\n")[-2:]))
+
+
+def _missing(name, extra, purpose, first, done):
+    mend = f"this brings it: {add_extra(extra)}"
+    if first:
+        mend = f"mend {' and '.join(first)} first, then run this again"
+    return Finding("warn", name, f"cannot be imported: {_reason(done)}; {purpose}; {mend}")
+
+
+def _torch(first):
+    """Which devices PyTorch has, and what computes the losses there."""
+    done = _python(TORCH_PROBE)
+    if done.returncode:
+        return _missing("torch", "torch", "rloss_caffe.torch needs it", first, done)
+    version, is_new, *devices = done.stdout.split("\n")
+    if is_new != "yes":
+        return Finding("warn", "torch", f"{version}; rloss_caffe.torch needs 2.4 or newer")
+    text = f"{version}: tensors on the CPU use the Numba lattice; "
+    if devices:
+        text += f"on {', '.join(devices)} the lattice is in tensor operations, and self-labelling goes to the CPU"
+    else:
+        text += "no GPU"
+    return Finding("ok", "torch", text)
 
 
 def _matplotlib(finding):

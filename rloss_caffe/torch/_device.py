@@ -97,7 +97,7 @@ class _Batch:
     """The tensors of a call, checked: float32, labels int64 (N, H, W), the region of interest (N, H, W)."""
 
     images: Any
-    segmentations: Tensor
+    segmentations: Any
     labels: Any
     region: Any
 

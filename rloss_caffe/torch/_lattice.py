@@ -113,7 +113,7 @@ class TensorLattice:
 
     def _filter_group(self, values: Tensor, reverse: bool) -> Tensor:
         batch, channels, points = values.shape
-        rows = values.transpose(1, 2).reshape(batch * points, channels)
+        rows = values.transpose(1, 2).reshape(batch * points, channels).contiguous()
         rows = _sum_rows(rows, self._splat_index, self._splat_weights, self._pieces)
         rows = _sum_rows(rows, torch.arange(len(rows), device=rows.device, dtype=torch.int32), None, self._joins)
         axes = range(self.dimension + 1)

@@ -1,5 +1,6 @@
 """``rloss-caffe doctor`` tells the truth about an environment with Caffe, and about one without."""
 
+import importlib.metadata
 import os
 import shlex
 import stat
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import rloss_caffe
+from rloss_caffe.commands.doctor import _torch
 
 
 def doctor(**environment):
@@ -59,7 +61,7 @@ def test_with_caffe(here):
         "matplotlib",
     ):
         assert name in lines
-    assert len(text.splitlines()) <= 24
+    assert len(text.splitlines()) <= 25
 
 
 def test_without_caffe(no_caffe):
@@ -132,6 +134,37 @@ def test_the_kernel_cache_is_where_kernels_are(tmp_path, no_caffe):
     _, lines, _ = doctor(NUMBA_CACHE_DIR=str(place), **no_caffe)
     named = lines["kernel cache"][22:].partition(", ")
     assert count <= int(lines["kernel cache"].split(", ")[-1].split()[0]), named
+
+
+def test_torch_and_its_devices_are_told(here, tmp_path, monkeypatch):
+    """What is here; what is there where it is missing, too old, or has two GPUs."""
+    _, lines, _ = here
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        assert lines["torch"].startswith("warn") and "[torch]" in lines["torch"]
+    else:
+        assert lines["torch"].startswith(f"ok    torch           {version}")
+        assert "tensors on the CPU use the Numba lattice" in lines["torch"]
+    stand_in = """
+from types import SimpleNamespace
+__version__ = "2.{minor}"
+library = SimpleNamespace({known})
+cuda = SimpleNamespace(device_count=lambda: 2, get_device_name=lambda index: f"card {{index}}")
+backends = SimpleNamespace(mps=SimpleNamespace(is_available=lambda: False))
+"""
+    monkeypatch.setenv("PYTHONPATH", before_path(tmp_path))
+    for text, words in (
+        ("raise ImportError('not here')", ["warn", "ImportError: not here", "[torch]"]),
+        (stand_in.format(minor=1, known=""), ["warn", "2.1", "2.4 or newer"]),
+        (
+            stand_in.format(minor=9, known="custom_op=1"),
+            ["ok", "2.9", "on cuda:0 (card 0), cuda:1 (card 1) the lattice"],
+        ),
+    ):
+        (tmp_path / "torch.py").write_text(text)
+        found = str(_torch([]))
+        assert all(word in found for word in words), found
 
 
 def test_the_package_that_is_imported_is_named(here):
