@@ -73,12 +73,16 @@ def test_short_run(undisturbed):
 
 
 def test_two_processes_are_one_with_the_whole_batch(undisturbed, tmp_path):
-    """Three photographs in one and two in the other, with unequal numbers of labelled pixels."""
+    """Three photographs in one and two in the other, with unequal numbers of labelled pixels.
+
+    They agree to rounding; a pixel whose value before a ReLU is 0 but for rounding can change weights by 1e-6. With
+    each process's own mean in the place of the batch's, weights would differ by more than 1e-3.
+    """
     run(tmp_path, processes=2)
     expected = states(undisturbed[0])
     for name, state in states(tmp_path).items():
         for key, weights in state["network"].items():
-            torch.testing.assert_close(weights, expected[name]["network"][key], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(weights, expected[name]["network"][key], rtol=1e-4, atol=1e-5)
 
 
 def saved(output):
