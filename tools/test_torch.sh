@@ -17,4 +17,4 @@ else
     say "there is no Caffe in .venv, so PyTorch is not compared with it; tools/test.sh makes it"
 fi
 [ $# -gt 0 ] || set -- tests/torch
-.venv-torch/bin/python -m pytest "$@"
+run_tests .venv-torch/bin/python "$@"
