@@ -13,6 +13,7 @@ k_ij u_i . v_j, and that is L((u - v) / 2) - L((u + v) / 2), because k is symmet
 
 from __future__ import annotations
 
+import math
 from typing import Callable, Mapping, Sequence
 
 import torch
@@ -20,7 +21,6 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize
 
 from rloss_caffe.filtering.window import RADIUS
-from rloss_caffe.numerics.arrays import bandwidth, finite_number
 from rloss_caffe.torch import _ops
 
 __all__ = ["ModelLossSemsegGatedCRF"]
@@ -128,6 +128,18 @@ def _radius(value):
         raise ValueError(str(error).replace("radius", "kernels_radius", 1)) from None
 
 
+def _number(name, value, above=-math.inf):
+    """A number of a kernel's description. In Python's own terms, which torch.compile can follow."""
+    try:
+        number = math.nan if isinstance(value, (bool, str)) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not above < number < math.inf:
+        bound = "" if above == -math.inf else f" > {above}"
+        raise ValueError(f"{name} of a kernel of kernels_desc must be a finite number{bound}, found {value!r}")
+    return number
+
+
 def _matrix(compatibility, probabilities):
     """M, its rows divided by their means off the diagonal."""
     if compatibility is None:
@@ -183,8 +195,8 @@ class _Kernel:
     def __init__(self, description, sample, reduce):
         if "weight" not in description:
             raise ValueError(f"a kernel of kernels_desc must have a weight, found {dict(description)}")
-        self.weight = float(finite_number("weight", description["weight"]))
-        sigmas = {name: float(bandwidth(name, given)) for name, given in description.items() if name != "weight"}
+        self.weight = _number("weight", description["weight"])
+        sigmas = {name: _number(name, given, above=0) for name, given in description.items() if name != "weight"}
         self.xy_std = sigmas.pop("xy", _EVERYWHERE)
         features = [reduce.modality(name, sample) / sigma for name, sigma in sigmas.items()]
         if not features:

@@ -235,6 +235,19 @@ def test_half_precision_and_autocast():
         torch.testing.assert_close(again, expected)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_compiled_without_a_graph_break(masked):
+    image, scores = batch()
+    of, mask = ModelLossSemsegGatedCRF(), masks(6)[0] if masked else None
+
+    def loss(scores):
+        return of(scores.softmax(1), KERNELS, 2, image, *SIZE, mask_src=mask)["loss"]
+
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    agree(compiled(scores), loss(scores), scores)
+
+
 def test_what_does_not_fit_is_said():
     image, scores = batch()
     probabilities, of = scores.softmax(1), ModelLossSemsegGatedCRF()
@@ -243,7 +256,9 @@ def test_what_does_not_fit_is_said():
         ("kernels_radius must be int >= 1, found 0", (KERNELS, 0, image, *SIZE), {}),
         ("a kernel of kernels_desc must have a weight", ([{"xy": 6}], 2, image, *SIZE), {}),
         ("at least one kernel", ([], 2, image, *SIZE), {}),
-        ("rgb must be a finite number > 0, found 0", ([{"weight": 1, "rgb": 0}], 2, image, *SIZE), {}),
+        ("rgb of a kernel .* must be a finite number > 0, found 0", ([{"weight": 1, "rgb": 0}], 2, image, *SIZE), {}),
+        ("weight of a kernel .* a finite number, found nan", ([{"weight": np.nan, "xy": 6}], 2, image, *SIZE), {}),
+        ("xy of a kernel .* found '6'", ([{"weight": 1, "xy": "6"}], 2, image, *SIZE), {}),
         ("sample must hold the modality rgb of kernels_desc, found depth", (KERNELS, 2, {"depth": image}, *SIZE), {}),
         (r"modality rgb of sample must have shape \(2, channels", (KERNELS, 2, image[:1], *SIZE), {}),
         (r"mask_dst must have shape \(2, 1, height", (KERNELS, 2, image, *SIZE), {"mask_dst": torch.ones(2, *SIZE)}),

@@ -224,6 +224,14 @@ def test_mixed_precision(batch):
         torch.testing.assert_close(probabilities.grad.float(), 1024 * plain.grad, rtol=2e-2, atol=1e-3)
 
 
+def test_compiled_without_a_graph_break(batch):
+    images, scores, labels, expected = energy(batch, batch[3])
+    layer = DenseEnergyLoss(weight=1e-3, sigma_rgb=15, sigma_xy=6, scale_factor=0.5)
+    torch._dynamo.reset()
+    compiled = torch.compile(get_energy_loss, fullgraph=True, backend="aot_eager")
+    agree(compiled(images, scores, labels, batch[3], layer), scores, expected)
+
+
 def test_what_does_not_fit_is_said(batch):
     images, scores, labels, boxes = batch
     layer = DenseEnergyLoss(1e-3, 15, 6, 0.5)
