@@ -129,12 +129,13 @@ def _read(name, options, images, segmentations, labels, roi):
         raise ValueError
     batch, classes, height, width = segmentations.shape
     shapes = (batch, height, width), (batch, 1, height, width)
+    fits = roi is None or roi.shape in shapes
     if is_size:
-        fits = labels is None or (labels.ndim in (3, 4) and len(labels) == batch and labels.shape[1:-2] in ((), (1,)))
-        fits = fits and (roi is None or roi.shape == shapes[0])
+        known = labels is None or (labels.ndim in (3, 4) and len(labels) == batch and labels.shape[1:-2] in ((), (1,)))
     else:
-        fits = images.ndim == 4 and (images.shape[0], *images.shape[2:]) == shapes[0]
-        fits = fits and all(each is None or each.shape in shapes for each in (labels, roi))
+        fits = fits and images.ndim == 4 and (images.shape[0], *images.shape[2:]) == shapes[0]
+        known = labels is None or labels.shape in shapes
+    fits = fits and known
     if not fits:
         raise ValueError
     segmentations = segmentations.detach().float()

@@ -235,9 +235,10 @@ def test_groups_of_images_and_values_alone(name, monkeypatch):
 def test_other_types_and_shapes(name):
     """What the function takes: half and double precision, whole numbers, truth values, an axis more."""
     arrays, options = settled(name), OPTIONS[name]
-    arrays["labels"], arrays["roi"] = arrays["labels"][:, np.newaxis].astype(float), arrays["roi"] > 0
+    arrays["labels"] = arrays["labels"][:, np.newaxis].astype(float)
+    arrays["roi"] = (arrays["roi"] > 0)[:, np.newaxis]
     if name != "size_constraint":
-        arrays["images"], arrays["roi"] = arrays["images"].astype(np.uint8), arrays["roi"][:, np.newaxis]
+        arrays["images"] = arrays["images"].astype(np.uint8)
     for kind in (np.float16, np.float64):
         arrays["segmentations"] = arrays["segmentations"].astype(kind)
         expected, found = both(name, arrays, options)
