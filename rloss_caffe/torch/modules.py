@@ -212,6 +212,8 @@ class SelfLabelLoss(ImageLoss):
     Notes
     -----
     Python has the word ``lambda`` for itself: the option and the attribute are called ``lambda_``.
+
+    It is computed on the CPU: tensors on a GPU go there, and the gradient comes back.
     """
 
     LOSS = "self_label"
