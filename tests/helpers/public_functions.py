@@ -651,6 +651,8 @@ CASES = {
 
 # Names, or modules, that are not in the list, and why.
 NOT_CALLED = {
+    "filtering.lattice.check_range": "the lattices' own, of a coordinate that they have found",
+    "filtering.lattice.elevation_scales": "the lattices' own, of a dimension that they have checked",
     "filtering.window.pair_offsets": "takes a reach that the window has checked",
     "losses.gradients.Gradients": "a record",
     "losses._pairwise.PairwiseResult": "what the losses make",
@@ -663,6 +665,7 @@ NOT_CALLED = {
     "numerics.arrays": "the checks themselves: tests/numerics/test_arrays.py",
     "numerics.compiling": "takes functions",
     "numerics.interpolation.rescale": "the losses' own, of arrays that were checked",
+    "numerics.interpolation.rescaling_samples": "the losses' own, of sizes that were checked",
     "numerics.interpolation.rescale_adjoint": "the losses' own, of arrays that were checked",
     "losses.densecrf.DenseTerm": "a formula, for the losses' own arrays",
     "losses.normalized_cut.normalized_cut": "a formula, for the losses' own arrays",
