@@ -37,7 +37,7 @@ def _link(match):
 setup(
     name="rloss_caffe",
     version=VERSION,
-    description="The DenseCRF loss of weakly-supervised segmentation for stock Caffe, on a fast permutohedral lattice",
+    description="Regularised losses of weakly-supervised segmentation, for stock Caffe and PyTorch, on a fast lattice",
     long_description=long_description(),
     long_description_content_type="text/markdown",
     license="MIT",
@@ -46,7 +46,7 @@ setup(
         "The original, a fork of Caffe": "https://github.com/meng-tang/rloss",
         **({"Source": PROJECT_URL} if PROJECT_URL else {}),
     },
-    keywords="segmentation weak-supervision scribbles densecrf permutohedral-lattice bilateral-filter caffe deeplab",
+    keywords="segmentation weak-supervision scribbles densecrf permutohedral-lattice bilateral-filter caffe pytorch",
     packages=find_packages(include=["rloss_caffe", "rloss_caffe.*"]),
     package_data={"rloss_caffe": ["py.typed"], "rloss_caffe.datasets": ["example_labels/*/*.png"]},
     python_requires=">=3.8",

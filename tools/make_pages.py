@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 """Write the pages that are made from declarations and docstrings; --check only says whether they are up to date.
 
-    README.md             the table of layers and parameters, between its markers
     prototxt/*.prototxt   the lines from "# Parameters" to param_str
     prototxt/README.md    every layer: blobs, parameters, defaults, meaning
     rloss_caffe/API.md    the public Python functions and classes
@@ -40,23 +39,11 @@ def main(arguments=None):
 
 def pages():
     """Path: text of every page."""
-    readme = ROOT / "README.md"
     return {
-        readme: with_blocks(readme.read_text("utf-8"), {"layers": layer_summary()}),
         **{path: with_comments(path.read_text("utf-8")) for path in sorted((ROOT / "prototxt").glob("*.prototxt"))},
         ROOT / "prototxt" / "README.md": layer_page(),
         ROOT / "rloss_caffe" / "API.md": api_page(),
     }
-
-
-def with_blocks(text, blocks):
-    """The text with what stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->`` replaced."""
-    for name, block in blocks.items():
-        pattern = re.compile(rf"(<!-- {name}\b[^>]*-->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise SystemExit(f"README.md has no markers <!-- {name} --> and <!-- end of {name} -->")
-        text = pattern.sub(lambda match, block=block: match.group(1) + block + match.group(2), text)
-    return text
 
 
 def with_comments(text):
@@ -71,15 +58,6 @@ def with_comments(text):
 
 def layer_classes():
     return [getattr(layers, name) for name in layers.__all__]
-
-
-def layer_summary():
-    """A row a layer: blobs, and parameters with their defaults."""
-    rows = ["| layer | bottoms | tops | parameters (defaults) |", "|---|---|---|---|"]
-    for layer in layer_classes():
-        parameters = ", ".join(f"{each.name} ({each.default_text()})" for each in layer.PARAMETERS)
-        rows.append(f"| `{layer.__name__}` | {blobs(layer.BOTTOMS)} | {blobs(layer.TOPS)} | {parameters} |")
-    return "\n".join(rows) + "\n"
 
 
 def layer_page():
