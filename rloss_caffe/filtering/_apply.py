@@ -19,12 +19,14 @@ WIDTHS = (1, 4, 8, 16, 24, 32)  # channels on the lattice; more are filtered in 
 
 def apply_kernels(n_vertices, width):
     """The kernels ``(splat, blur, slice_)`` for a lattice of `n_vertices` a simplex and rows of `width` channels."""
-    return _choice.kernels(make_apply_kernels, n_vertices, width)
+    splat, slice_ = _choice.kernels(make_point_kernels, n_vertices, width)
+    (blur,) = _choice.kernels(make_blur_kernel, width)
+    return splat, blur, slice_
 
 
 @lru_cache(maxsize=None)
-def make_apply_kernels(loops, n_vertices, width):
-    """The kernels from one set of inner loops, the generated or the plain one."""
+def make_point_kernels(loops, n_vertices, width):
+    """What goes between points and lattice, from one set of inner loops, the generated or the plain one."""
 
     @jit(special=(loops.NAME, n_vertices, width), inner=loops)
     def splat(values, roi, vertices, weights, start, end, lattice):
@@ -51,22 +53,6 @@ def make_apply_kernels(loops, n_vertices, width):
                     add_row(width, lattice, np.int64(vertices[pixel, r]), tile, offset, weight)
 
     @jit(special=(loops.NAME, n_vertices, width), inner=loops)
-    def blur(source, target, before, after, axes, start, end):
-        """Along each of the axes in turn: every point of ``start .. end`` plus half the sum of its two neighbours.
-
-        The arrays change places after every axis, and the caller keeps count. Several axes in one call need all
-        points in that call: a point's neighbours must have been blurred along the axis before.
-        """
-        for position in range(len(axes)):
-            axis = axes[position]
-            for point in range(start, end):
-                low, high = np.int64(before[axis, point]), np.int64(after[axis, point])
-                if position % 2 == 0:
-                    blur_row(width, source, target, point, low, high)
-                else:
-                    blur_row(width, target, source, point, low, high)
-
-    @jit(special=(loops.NAME, n_vertices, width), inner=loops)
     def slice_(lattice, vertices, weights, alpha, start, end, out):
         """Interpolate the pixels ``start .. end`` of ``out`` (channels, n) from the lattice."""
         tile = np.empty((BURST, width), np.float32)
@@ -85,7 +71,30 @@ def make_apply_kernels(loops, n_vertices, width):
                 for offset in range(whole, count):
                     out[channel, first + offset] = tile[offset, channel]
 
-    return splat, blur, slice_
+    return splat, slice_
+
+
+@lru_cache(maxsize=None)
+def make_blur_kernel(loops, width):
+    """The blur of rows of `width` channels, in any number of dimensions."""
+
+    @jit(special=(loops.NAME, width), inner=loops)
+    def blur(source, target, before, after, axes, start, end):
+        """Along each of the axes in turn: every point of ``start .. end`` plus half the sum of its two neighbours.
+
+        The arrays change places after every axis, and the caller keeps count. Several axes in one call need all
+        points in that call: a point's neighbours must have been blurred along the axis before.
+        """
+        for position in range(len(axes)):
+            axis = axes[position]
+            for point in range(start, end):
+                low, high = np.int64(before[axis, point]), np.int64(after[axis, point])
+                if position % 2 == 0:
+                    blur_row(width, source, target, point, low, high)
+                else:
+                    blur_row(width, target, source, point, low, high)
+
+    return (blur,)
 
 
 @jit
