@@ -97,15 +97,22 @@ def test_reversed_axes_are_the_exact_transpose(dimension):
     assert matrix.min() >= 0
 
 
+# Any number of dimensions with a few channels, and any number of channels on the lattice of grey and of colour images:
+# kernels are compiled for each number of both. tests/filtering/test_plain_kernels.py tries all widths in another.
+DIMENSION_AND_CHANNELS = st.one_of(
+    st.tuples(st.integers(1, 6), st.integers(0, 4)), st.tuples(st.sampled_from([3, 5]), st.integers(5, 70))
+)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
-    dimension=st.integers(1, 6),
+    size=DIMENSION_AND_CHANNELS,
     points=st.integers(1, 60),
-    channels=st.integers(0, 70),
     spread=st.floats(0.01, 50),
     seed=st.integers(0, 1000),
 )
-def test_laws_on_random_shapes(dimension, points, channels, spread, seed):
+def test_laws_on_random_shapes(size, points, spread, seed):
+    dimension, channels = size
     rng = np.random.RandomState(seed)
     lattice = PermutohedralLattice(rng.randn(dimension, points) * spread)
     assert dimension + 1 <= lattice.num_vertices <= (points + 1) * (dimension + 1)

@@ -96,6 +96,12 @@ for warning in caught:
 """
 
 
+@pytest.fixture(scope="module")
+def plain_cache(tmp_path_factory):
+    """Kernels of processes that compile the plain loops only."""
+    return tmp_path_factory.mktemp("plain")
+
+
 def run_damaged(folder, damage, **environment):
     """The sum of a small result, and the warnings, of a process in which something is missing."""
     environment = dict(os.environ, NUMBA_CACHE_DIR=str(folder), **environment)
@@ -111,16 +117,16 @@ def run_damaged(folder, damage, **environment):
         ("sys.modules['rloss_caffe.filtering._rows'] = None", "cannot compile.*ModuleNotFoundError.*_rows"),
     ],
 )
-def test_a_version_on_which_generation_fails(tmp_path, damage, reason):
+def test_a_version_on_which_generation_fails(plain_cache, damage, reason):
     """Whatever is missing, one warning says so and the result is the same."""
-    found, warned = run_damaged(tmp_path, damage)
+    found, warned = run_damaged(plain_cache, damage)
     lattice = PermutohedralLattice(np.random.RandomState(0).randn(2, 40))
     assert found == lattice.filter(np.random.RandomState(1).rand(3, 40)).astype(float).sum()
     assert len(warned) == 1
     assert re.search(f"RuntimeWarning rloss_caffe: Numba .*{reason}.*it takes longer", warned[0])
 
 
-def test_the_environment_asks_for_plain_loops(tmp_path):
+def test_the_environment_asks_for_plain_loops(plain_cache):
     damage = "import llvmlite.ir; del llvmlite.ir.IRBuilder.shuffle_vector"  # nothing generated is needed then
-    _, warned = run_damaged(tmp_path, damage, RLOSS_PLAIN_KERNELS="1")
+    _, warned = run_damaged(plain_cache, damage, RLOSS_PLAIN_KERNELS="1")
     assert len(warned) == 1 and "RLOSS_PLAIN_KERNELS is set" in warned[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.images import probabilities, smooth_image
 from helpers.window_twin import local_potts_value
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rloss_caffe import local_potts_loss
@@ -220,7 +220,7 @@ def test_non_finite_input_names_the_image(bad):
 @given(
     n=st.integers(1, 3),
     c=st.integers(1, 4),
-    k=st.integers(1, 34),
+    k=st.sampled_from([1, 2, 3, 4, 21]),
     height=st.integers(1, 9),
     width=st.integers(1, 9),
     radius=st.integers(1, 12),
@@ -232,6 +232,8 @@ def test_non_finite_input_names_the_image(bad):
     seed=st.integers(0, 1000),
 )
 def test_laws(n, c, k, height, width, radius, rgb, relaxation, normalization, contrast, space, seed):
+    # Each form of the sum is compiled for each width. These are some; tests/filtering/test_window.py has all.
+    assume(k > 1 or relaxation == "bilinear")
     rng = np.random.RandomState(seed)
     images = (rng.randn(n, c, height, width) * 60).astype(np.float32)
     segmentations = probabilities(n, k, height, width, seed)

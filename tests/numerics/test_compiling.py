@@ -9,8 +9,6 @@ from helpers.processes import open_terminal
 
 PROGRAM = """
 import sys
-
-import pytest
 import numpy as np
 import rloss_caffe
 for dimension in map(int, sys.argv[1:]):
