@@ -289,24 +289,24 @@ def self_label_loss(
             raise ValueError(
                 f"segmentations must hold probabilities, from 0 to 1, found {least if least < 0 else largest:g}"
             )
-        classes = slice(None)
+        chosen: Any = slice(None)
         label_map = given[index]
         if only_labelled:
             rows = np.empty(len(probabilities), np.int64)
-            classes = choose_labelled(rows, label_map, region, -1)
+            chosen = choose_labelled(rows, label_map, region, -1)
             gradients[index], latent[index] = 0, 0
-            if not len(classes):
+            if not len(chosen):
                 return JointTerms(0.0, 0.0, 0.0)
             label_map = np.where(label_map < 0, -1, rows[label_map])
-        scene = _Scene(probabilities[classes], label_map, region, options)
+        scene = _Scene(probabilities[chosen], label_map, region, options)
         if is_dense:
             pairs = scene.infer(lattice(bilateral_features(image, bi_xy_std, bi_rgb_std), threads))
         else:
             window = PairWindow(image, radius, xy_std, rgb_std, contrast, space, region, threads)
             pairs = scene.descend(Pairs(image, region, window, sharpness))
-        latent[index, classes] = scene.labels.transpose(1, 0, 2)
+        latent[index, chosen] = scene.labels.transpose(1, 0, 2)
         slopes, terms = scene.finish(pairs, batch)
-        gradients[index, classes] = slopes
+        gradients[index, chosen] = slopes
         if not (math.isfinite(terms.value) and np.isfinite(gradients[index]).all()):
             raise ValueError(_TOO_LARGE)
         return terms
