@@ -107,7 +107,7 @@ LOSSES = {
     "kernel_cut": Loss("KernelCutLoss", 0.3, {"densecrf_weight": 3e-8}),
     "local_potts": Loss("LocalPottsLoss", 10.0, GRID_POTTS, dense=False),
     # Of the labelled pixels the net has its own cross entropy.
-    "self_label": Loss("SelfLabelLoss", 1.0, {"lambda": 20, "contrast": "image", "labelled_weight": 0}, dense=False),
+    "self_label": Loss("SelfLabelLoss", 30.0, {"lambda": 50, "steps": 100, "labelled_weight": 0}, dense=False),
 }
 
 

@@ -94,8 +94,8 @@ SETTINGS = {
         "{weight: 30, radius: 1, relaxation: absolute, normalization: WEIGHTS, contrast: image}",
     ],
     "self_label": [
-        "{weight: 0.3, lambda: 20, contrast: image, labelled_weight: 0}",
-        "{weight: 1, lambda: 20, contrast: image, labelled_weight: 0}",
+        "{weight: 30, lambda: 50, steps: 100, labelled_weight: 0}",
+        "{weight: 30, lambda: 50, steps: 100, labelled_weight: 0, classes: labelled}",
     ],
 }
 
