@@ -248,7 +248,7 @@ def _over_pairs(batch, options, with_gradient):
     dimension = 2 + batch.images.shape[1]
     taken = TensorLattice.building_bytes(dimension, height * width)
     taken += 4 * 8 * (segmentations.shape[1] + 1) * segmentations[0, 0].numel()
-    values, gradients = [], torch.empty_like(segmentations) if with_gradient else None
+    values, gradients = [], segmentations.new_empty(segmentations.shape) if with_gradient else None
     for part, group in batch.groups(MEMORY // taken):
         images, given, region = group.images, group.segmentations, group.region
         keep = _named(group.labels, region, given.shape[1], options["ignore_label"]) if only_labelled else None
@@ -387,7 +387,7 @@ def _local_potts(batch, options, with_gradient):
         (*_ends(row, column, height, width), logarithm)
         for row, column, logarithm in zip(*(each[half].tolist() for each in vars(offsets).values()))
     ]
-    values, gradients = [], torch.empty_like(batch.segmentations) if with_gradient else None
+    values, gradients = [], batch.segmentations.new_empty(batch.segmentations.shape) if with_gradient else None
     taken = 4 * height * width * (4 * count + 2 * batch.images.shape[1] + 8)
     for part, group in batch.groups(MEMORY // taken):
         keep = _named(group.labels, group.region, count, options["ignore_label"]) if only_labelled else None

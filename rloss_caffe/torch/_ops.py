@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import re
 from typing import Any, Mapping
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from rloss_caffe.losses import LOSSES
 from rloss_caffe.numerics.arrays import finite_number
 
-__all__ = ["encode", "loss", "prepare", "takes_images"]
+__all__ = ["encode", "loss", "prepare", "takes_images", "told"]
 
 _WITHOUT_IMAGES = ("size_constraint",)
 
@@ -48,6 +49,7 @@ def loss(
     labels: Tensor | None = None,
     roi: Tensor | None = None,
     weight: float = 1.0,
+    words: str = "",
 ) -> Tensor:
     """A loss of `rloss_caffe.losses` as a differentiable function of tensors.
 
@@ -67,6 +69,8 @@ def loss(
         padding is in Caffe. Here images may be normalised, and then most of them is near 0.)
     weight : float
         What value and gradient are multiplied by, in single precision.
+    words : str
+        What messages call the arguments: ``"roi=ROIs labels=seg_label"``, say. Default: as they are called here.
 
     Returns
     -------
@@ -82,32 +86,50 @@ def loss(
         raise ValueError(f"name must be one of {', '.join(LOSSES)}, found {name!r}")
     with_images = takes_images(name)
     images, segmentations, labels, roi = prepare(
-        images if with_images else None, segmentations, labels, roi, with_images
+        images if with_images else None, segmentations, labels, roi, with_images, words
     )
     if not isinstance(options, str):
         options = encode(options)
     with_gradient = torch.is_grad_enabled() and segmentations.requires_grad
-    return _loss(name, options, float(weight), images, segmentations, labels, roi, with_gradient)[0]
+    return _loss(name, options, float(weight), images, segmentations, labels, roi, with_gradient, words)[0]
 
 
 def prepare(
-    images: Tensor | None, segmentations: Tensor, labels: Tensor | None, roi: Tensor | None, with_images: bool = True
+    images: Tensor | None,
+    segmentations: Tensor,
+    labels: Tensor | None,
+    roi: Tensor | None,
+    with_images: bool = True,
+    words: str = "",
 ) -> tuple[Any, Tensor, Any, Any]:
     """All on the segmentations' device, where they are tensors that the loss can take; see `loss`."""
     for argument, tensor in (("images", images), ("segmentations", segmentations), ("labels", labels), ("roi", roi)):
         if tensor is None and (argument in ("labels", "roi") or (argument == "images" and not with_images)):
             continue
         if not isinstance(tensor, Tensor):
-            raise ValueError(f"{argument} must be a torch.Tensor, found {type(tensor).__name__}")
+            raise ValueError(f"{told(argument, words)} must be a torch.Tensor, found {type(tensor).__name__}")
         if tensor.layout != torch.strided:
-            raise ValueError(f"{argument} must be a dense tensor, found one of layout {tensor.layout}")
+            found = f"one of layout {tensor.layout}"
+            raise ValueError(f"{told(argument, words)} must be a dense tensor, found {found}")
         if tensor is not segmentations and tensor.requires_grad and torch.is_grad_enabled():
+            argument = told(argument, words)
             raise ValueError(
                 f"{argument} must not require a gradient, found requires_grad=True: the loss is differentiated by the "
                 f"segmentations alone; give {argument}.detach()"
             )
-    device = segmentations.device
-    return _move("images", images, device), segmentations, _move("labels", labels, device), _move("roi", roi, device)
+    moved = [
+        _move(told(argument, words), tensor, segmentations.device)
+        for argument, tensor in (("images", images), ("labels", labels), ("roi", roi))
+    ]
+    return moved[0], segmentations, moved[1], moved[2]
+
+
+def told(text: str, words: str) -> str:
+    """A message in the caller's words; see `loss`."""
+    for pair in words.split():
+        own, theirs = pair.split("=")
+        text = re.sub(rf"\b{own}\b", theirs, text)
+    return text
 
 
 def _move(argument: str, tensor: Tensor | None, device: torch.device) -> Tensor | None:
@@ -122,22 +144,19 @@ def _move(argument: str, tensor: Tensor | None, device: torch.device) -> Tensor 
     "rloss_caffe::loss",
     mutates_args=(),
     schema="(str name, str options, float weight, Tensor? images, Tensor segmentations, Tensor? labels, Tensor? roi, "
-    "bool with_gradient) -> (Tensor, Tensor)",
+    "bool with_gradient, str words='') -> (Tensor, Tensor)",
 )
-def _loss(name, options, weight, images, segmentations, labels, roi, with_gradient):
+def _loss(name, options, weight, images, segmentations, labels, roi, with_gradient, words=""):
     """Weight times the loss, and that times its gradient in float32, which is empty where it is not asked for."""
     finite_number("weight", weight)
     chosen = _decode(options)
     if roi is None and images is not None and images.ndim == 4:
         roi = torch.ones((len(images), *images.shape[2:]), device=images.device)
-    if segmentations.device.type == "cpu":
-        value, gradient = _on_cpu(name, chosen, weight, images, segmentations, labels, roi, with_gradient)
-    else:
-        from rloss_caffe.torch import _device
-
-        value, gradient = _device.evaluate(name, chosen, images, segmentations, labels, roi, with_gradient)
-        value = value * weight
-        gradient = None if gradient is None else gradient.mul_(weight)
+    evaluate = _on_cpu if segmentations.device.type == "cpu" else _on_device
+    try:
+        value, gradient = evaluate(name, chosen, weight, images, segmentations, labels, roi, with_gradient)
+    except ValueError as error:
+        raise ValueError(told(str(error), words)) from None
     if gradient is None:
         gradient = segmentations.new_empty(0, dtype=torch.float32)
     return value.to(_result_dtype(segmentations)), gradient
@@ -154,6 +173,14 @@ def _on_cpu(name, options, weight, images, segmentations, labels, roi, with_grad
     return value, gradient
 
 
+def _on_device(name, options, weight, images, segmentations, labels, roi, with_gradient):
+    from rloss_caffe.torch import _device
+
+    value, gradient = _device.evaluate(name, options, images, segmentations, labels, roi, with_gradient)
+    # torch.compile counts on the strides that the fake kernel tells, whatever those of the segmentations are.
+    return value * weight, None if gradient is None else gradient.contiguous().mul_(weight)
+
+
 def _array(tensor):
     """A tensor's numbers: its own memory, where that is contiguous and float32."""
     if tensor is None:
@@ -168,7 +195,7 @@ def _result_dtype(segmentations):
 
 
 @_loss.register_fake
-def _(name, options, weight, images, segmentations, labels, roi, with_gradient):
+def _(name, options, weight, images, segmentations, labels, roi, with_gradient, words=""):
     shape = segmentations.shape if with_gradient else (0,)
     value = segmentations.new_empty((), dtype=_result_dtype(segmentations))
     return value, segmentations.new_empty(shape, dtype=torch.float32)
@@ -200,7 +227,7 @@ def _setup_context(ctx, inputs, output):
 def _backward(ctx, grad_output, _):
     gradient, segmentations = ctx.saved_tensors
     found = None if grad_output is None else _loss_backward(grad_output, gradient, segmentations)
-    return None, None, None, None, found, None, None, None
+    return None, None, None, None, found, None, None, None, None
 
 
 _loss.register_autograd(_backward, setup_context=_setup_context)

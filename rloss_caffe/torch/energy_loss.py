@@ -44,6 +44,7 @@ class DenseEnergyLoss(DenseCRFLoss):
     """
 
     LOSS = "densecrf"
+    WORDS = "roi=ROIs labels=seg_label"
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class DenseEnergyLoss(DenseCRFLoss):
         ValueError
             As `DenseCRFLoss`.
         """
-        if seg_label is not None and self.classes == "all":
+        if isinstance(seg_label, Tensor) and self.classes == "all":
             # Other labels do not matter, and need not be classes.
             known = 0.0 if self.ignore_label else 1.0
             seg_label = torch.where(seg_label.long() == self.ignore_label, float(self.ignore_label), known)
@@ -124,9 +125,10 @@ class DenseEnergyLossFunction:
         ValueError
             As `DenseCRFLoss`.
         """
-        labels = None if unlabel_region is None else unlabel_region.bool().float() * _IGNORE
+        labels = unlabel_region.bool().float() * _IGNORE if isinstance(unlabel_region, Tensor) else unlabel_region
+        words = "roi=ROIs labels=unlabel_region bi_rgb_std=sigma_rgb bi_xy_std=sigma_xy"
         options = {"bi_rgb_std": sigma_rgb, "bi_xy_std": sigma_xy, "gate": True, "ignore_label": _IGNORE}
-        return _ops.loss("densecrf", options, images, segmentations, labels, ROIs).reshape(1)
+        return _ops.loss("densecrf", options, images, segmentations, labels, ROIs, words=words).reshape(1)
 
 
 def get_energy_loss(*arguments: Any, device: torch.device | str | int | None = None, **options: Any) -> Tensor:

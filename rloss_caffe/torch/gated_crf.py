@@ -25,6 +25,7 @@ from rloss_caffe.torch import _ops
 
 __all__ = ["ModelLossSemsegGatedCRF"]
 
+_WORDS = "images=sample segmentations=y_hat_softmax"  # what messages call the arguments of the loss beneath
 _EVERYWHERE = 1e15  # a spatial bandwidth under which distance does not count
 
 
@@ -255,7 +256,7 @@ class _Pairs:
     def loss(self, kernel, radius):
         options = {"radius": radius, "xy_std": kernel.xy_std, "rgb_std": 1.0, "normalization": "BATCH_SIZE"}
         losses = [
-            sign * _ops.loss("local_potts", options, kernel.features, values, roi=self._region)
+            sign * _ops.loss("local_potts", options, kernel.features, values, roi=self._region, words=_WORDS)
             for sign, values in self._terms
         ]
         return self._batch * sum(losses)

@@ -279,6 +279,7 @@ class DenseCRFLoss(LossModule):
 
     LOSS = "densecrf"
     NAMES = {"bi_rgb_std": "sigma_rgb", "bi_xy_std": "sigma_xy"}
+    WORDS = "roi=ROIs"  # what messages call the arguments of forward
     sigma_xy: float
     scale_factor: float
 
@@ -293,6 +294,12 @@ class DenseCRFLoss(LossModule):
     ) -> None:
         super().__init__(weight, sigma_rgb=sigma_rgb, sigma_xy=sigma_xy, scale_factor=scale_factor, **options)
         self.recompute_scale_factor = flag("recompute_scale_factor", recompute_scale_factor)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in self._declared:  # here and not in forward, where torch.compile may know numbers by symbols only
+            bandwidth = self._options["bi_xy_std"] * self._options["scale_factor"]
+            self._encoded_reduced = _ops.encode({**self._options, "scale_factor": 1.0, "bi_xy_std": bandwidth})
 
     def extra_repr(self) -> str:
         words = super().extra_repr()
@@ -328,28 +335,37 @@ class DenseCRFLoss(LossModule):
             batch).
         """
         if not self.recompute_scale_factor or self.scale_factor == 1:
-            loss = _ops.loss(self.LOSS, self._encoded, images, segmentations, labels, ROIs, self.weight)
+            loss = _ops.loss(self.LOSS, self._encoded, images, segmentations, labels, ROIs, self.weight, self.WORDS)
             return loss.reshape(1)
-        options = {**self._options, "scale_factor": 1.0, "bi_xy_std": self.sigma_xy * self.scale_factor}
-        small = reduced(self.scale_factor, images, segmentations, labels, ROIs)
-        loss = _ops.loss(self.LOSS, options, *small, self.weight)
+        small = reduced(self.scale_factor, images, segmentations, labels, ROIs, self.WORDS)
+        loss = _ops.loss(self.LOSS, self._encoded_reduced, *small, self.weight, self.WORDS)
         return (loss.to(segmentations.dtype) if segmentations.is_floating_point() else loss).reshape(1)
 
 
 def reduced(
-    scale_factor: float, images: Tensor, segmentations: Tensor, labels: Tensor | None, roi: Tensor | None
+    scale_factor: float,
+    images: Tensor,
+    segmentations: Tensor,
+    labels: Tensor | None,
+    roi: Tensor | None,
+    words: str = "",
 ) -> tuple[Any, Tensor, Any, Any]:
     """All at `scale_factor` times their size, with samples that are spread over the whole image, as floats.
 
     Segmentations are interpolated bilinearly, the others take their nearest pixels.
     """
-    images, segmentations, labels, roi = _ops.prepare(images, segmentations, labels, roi)
+    images, segmentations, labels, roi = _ops.prepare(images, segmentations, labels, roi, words=words)
     size = (len(segmentations), *segmentations.shape[-2:])
     if segmentations.ndim != 4 or images.ndim != 4 or (len(images), *images.shape[-2:]) != size:
         raise ValueError(
             "images and segmentations must have shapes (N, C, H, W) and (N, K, H, W), found shapes "
             f"{tuple(images.shape)} and {tuple(segmentations.shape)}"
         )
+    shapes = size, (size[0], 1, *size[1:])
+    for argument, tensor in (("labels", labels), ("roi", roi)):
+        if tensor is not None and tuple(tensor.shape) not in shapes:
+            argument, found = _ops.told(argument, words), tuple(tensor.shape)
+            raise ValueError(f"{argument} must have shape {shapes[0]} or {shapes[1]}, found shape {found}")
 
     def resize(tensor, mode="nearest"):
         if tensor is None:
@@ -387,6 +403,6 @@ class DenseCRFLossFunction:
         ValueError
             As `DenseCRFLoss`.
         """
-        return _ops.loss(
-            "densecrf", {"bi_rgb_std": sigma_rgb, "bi_xy_std": sigma_xy}, images, segmentations, roi=ROIs
-        ).reshape(1)
+        options = {"bi_rgb_std": sigma_rgb, "bi_xy_std": sigma_xy}
+        words = "roi=ROIs bi_rgb_std=sigma_rgb bi_xy_std=sigma_xy"
+        return _ops.loss("densecrf", options, images, segmentations, roi=ROIs, words=words).reshape(1)

@@ -272,5 +272,5 @@ def test_what_does_not_fit_is_said():
         of(probabilities[0], KERNELS, 2, image, *SIZE)
     damaged = image.clone()
     damaged[1, 0, 0, 0] = float("nan")
-    with pytest.raises(ValueError, match="image 1 of the batch: images must be finite"):
+    with pytest.raises(ValueError, match="image 1 of the batch: sample must be finite"):
         of(probabilities, KERNELS, 2, damaged, *SIZE)

@@ -257,6 +257,66 @@ def test_what_does_not_fit_is_said(batch):
         get_energy_loss(damaged, scores, labels, boxes, layer)
 
 
+def _third(tensor):
+    return tensor[:, 1:] if tensor.ndim == 3 else tensor[..., 1:, :]
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (torch.neg, "{} must hold values >= 0"),
+        (_third, r"{} must have shape \(2, .*found shape \(2, "),
+        (lambda roi: roi.clone().requires_grad_(), "{0} must not require a gradient.*give {0}.detach"),
+        (lambda roi: roi.tolist(), "{} must be a torch.Tensor, found list"),
+    ],
+)
+def test_messages_call_arguments_as_the_caller_does(batch, recompute, change, message):
+    images, scores, labels, _ = batch
+    regions, probabilities = (labels != 254).float(), scores.softmax(1)
+    dense = DenseCRFLoss(1e-3, 15, 6, 0.5, recompute_scale_factor=recompute)
+    energy_loss = DenseEnergyLoss(1e-3, 15, 6, 0.5, recompute_scale_factor=recompute)
+    calls = [
+        lambda: dense(images, probabilities, change(regions)),
+        lambda: energy_loss(images, probabilities, change(regions), labels),
+        lambda: DenseCRFLossFunction.apply(images, probabilities, 15, 6, change(regions)),
+        lambda: DenseEnergyLossFunction.apply(images, probabilities, 15, 6, change(regions)),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=f"^[^r]*{message.format('ROIs')}") as caught:
+            call()
+        assert "roi" not in str(caught.value)
+    if "shape" in message or "Tensor" in message:
+        with pytest.raises(ValueError, match=message.format("seg_label")):
+            energy_loss(images, probabilities, regions, change(labels))
+        with pytest.raises(ValueError, match=message.format("unlabel_region")):
+            DenseEnergyLossFunction.apply(images, probabilities, 15, 6, regions, change(labels == 255))
+
+
+def test_messages_of_the_functions_call_bandwidths_as_the_caller_does(batch):
+    images, scores, _, _ = batch
+    for function in (DenseCRFLossFunction, DenseEnergyLossFunction):
+        with pytest.raises(ValueError, match="^sigma_rgb must be a finite number > 0, found 0"):
+            function.apply(images, scores.softmax(1), 0, 6)
+
+
+def test_compiled_while_the_bandwidth_changes(batch):
+    """What a schedule sets counts from the next step on; the caller's tensors and results are those of eager mode."""
+    images, scores, labels, _ = batch
+    layer = DenseEnergyLoss(weight=1e-3, sigma_rgb=15, sigma_xy=6, scale_factor=0.5, recompute_scale_factor=True)
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    seen = set()
+    for sigma_rgb, sigma_xy, weight in ((15, 6, 1e-3), (30, 6, 1e-3), (30, 12, 1e-3), (30, 12, 5e-4), (15, 6, 1e-3)):
+        layer.sigma_rgb, layer.sigma_xy, layer.weight = sigma_rgb, sigma_xy, weight
+        found, expected = (call(images, scores.softmax(1), None, labels) for call in (compiled, layer))
+        assert found.item() == expected.item()
+        gradients = [torch.autograd.grad(each, scores)[0] for each in (found, expected)]
+        torch.testing.assert_close(*gradients)
+        seen.add(found.item())
+    assert len(seen) == 4
+
+
 def test_printed():
     text = repr(DenseEnergyLoss(1e-7, 15, 100, 0.5))
     assert text.startswith("DenseEnergyLoss(") and "sigma_rgb=15" in text and "scale_factor=0.5" in text

@@ -12,12 +12,17 @@ torch = pytest.importorskip("torch", reason="needs PyTorch")
 from helpers.torch_batches import IMAGE_LOSSES, OPTIONS, LossOfItem, batch  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 
 from rloss_caffe.losses import LOSSES  # noqa: E402
 from rloss_caffe.torch import _ops  # noqa: E402
 
 OPERATOR = torch.ops.rloss_caffe.loss.default
 DENSE = OPTIONS["densecrf"]
+# How each loss is computed on the CPU and elsewhere; soft self-labelling is on the CPU in any case.
+PATHS = [
+    (name, path) for name in LOSSES for path in ("_on_cpu", "_on_device") if name != "self_label" or path == "_on_cpu"
+]
 
 
 def tensors_of(name, **made):
@@ -58,6 +63,36 @@ def test_opcheck(name, wants_gradient):
     arguments = name, _ops.encode(OPTIONS[name]), 0.5, *tensors.values(), wants_gradient
     passed = torch.library.opcheck(OPERATOR, arguments)
     assert len(passed) == 4 and set(passed.values()) == {"SUCCESS"}
+
+
+@pytest.mark.parametrize("name, path", PATHS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_fake_kernel_tells_the_real_strides(monkeypatch, name, path, layout):
+    """torch.compile lays out what follows by them; on a GPU, networks often are channels_last."""
+    monkeypatch.setattr(_ops, "_on_cpu", getattr(_ops, path))
+    tensors = tensors_of(name)
+    tensors["segmentations"] = tensors["segmentations"].detach().contiguous(memory_format=layout)
+    arguments = name, _ops.encode(OPTIONS[name]), 0.5, *tensors.values(), True
+    found = OPERATOR(*arguments)
+    with FakeTensorMode() as mode:
+        fake = OPERATOR(*(mode.from_tensor(each) if isinstance(each, torch.Tensor) else each for each in arguments))
+    for real, told in zip(found, fake):
+        assert (real.shape, real.stride(), real.dtype) == (told.shape, told.stride(), told.dtype)
+    assert found[1].numpy() == pytest.approx(expected(name, tensors, 0.5)[1], rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("name, path", PATHS)
+def test_deterministic_algorithms_are_all_there_is(monkeypatch, name, path):
+    monkeypatch.setattr(_ops, "_on_cpu", getattr(_ops, path))
+    tensors = tensors_of(name)
+    value = _ops.loss(name, OPTIONS[name], **tensors)
+    gradient = gradient_of(value, tensors["segmentations"])
+    torch.use_deterministic_algorithms(True)  # memory that is not written first is filled with NaN, too
+    try:
+        again = _ops.loss(name, OPTIONS[name], **tensors)
+        assert torch.equal(again, value) and torch.equal(gradient_of(again, tensors["segmentations"]), gradient)
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize(
