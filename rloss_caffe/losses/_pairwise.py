@@ -120,7 +120,7 @@ def region_of_interest(images: ArrayLike) -> NDArray[np.float32]:
         `images` is no array of real numbers of this shape.
     """
     images = real_array("images", images, ("batch", "channels", "height", "width"))
-    return (np.abs(images) >= 1).any(axis=1).astype(np.float32)
+    return np.asarray((np.abs(images) >= 1).any(axis=1), np.float32)
 
 
 def label_array(labels: ArrayLike, shape: tuple[int, ...], ignore_label: int = 255) -> NDArray[np.int32]:

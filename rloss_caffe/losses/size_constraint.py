@@ -160,8 +160,8 @@ def size_constraint_loss(
         length = pixels if normalization == "FRACTION" else 1.0  # that a size is measured in
         above, push_down = _penalise((sizes[index] - high) / length, penalty, t)
         below, push_up = _penalise((low - sizes[index]) / length, penalty, t)
-        bounded = np.count_nonzero(np.isfinite(low) | np.isfinite(high))
-        factor = 1 / (max(1, bounded) * (pixels if normalization == "VALID" else 1.0))
+        bounded = max(1, int(np.count_nonzero(np.isfinite(low) | np.isfinite(high))))
+        factor = 1 / (bounded * (pixels if normalization == "VALID" else 1.0))
         slopes[index] = factor / length * (push_down - push_up)
         value = factor * float((above + below).sum())
         if not abs(value) < np.finfo(np.float32).max:

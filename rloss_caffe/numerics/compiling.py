@@ -12,7 +12,7 @@ from rloss_caffe.numerics.terminal import is_terminal
 try:
     from numba.core import event
 except ImportError:  # another Numba: then nothing is said
-    event = None
+    event = None  # type: ignore[assignment]
 
 __all__ = ["jit"]
 

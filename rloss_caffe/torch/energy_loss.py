@@ -44,6 +44,7 @@ class DenseEnergyLoss(DenseCRFLoss):
     """
 
     LOSS = "densecrf"
+    ignore_label: int
     WORDS = "roi=ROIs labels=seg_label"
 
     def __init__(
@@ -168,7 +169,7 @@ def get_energy_loss(*arguments: Any, device: torch.device | str | int | None = N
         is neither images nor a device; what the layer raises.
     """
     if device is None and arguments and not isinstance(arguments[0], Tensor):
-        device, *arguments = arguments
+        device, arguments = arguments[0], arguments[1:]
         if not isinstance(device, (torch.device, str, int)):
             found = type(device).__name__
             raise ValueError(f"the first argument must be images (a Tensor) or a device, found {found}")
