@@ -4,11 +4,12 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from helpers.allocations import Allocations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
+
+from helpers.allocations import Allocations  # noqa: E402
 
 from rloss_caffe.losses import LOSSES  # noqa: E402
 from rloss_caffe.losses.densecrf import RELAXATION  # noqa: E402
