@@ -133,10 +133,12 @@ _TOKEN = re.compile(
 def _is_literal(text):
     # Token by token: one expression for all would try every other way to split a text that does not fit.
     position = depth = 0
+    before = ""
     while position < len(text):
         token = _TOKEN.match(text, position)
-        if token is None:
+        if token is None or (token[0][0] in "+-" and before and before not in "[({,:"):  # 1 +1 is a sum
             return False
+        before = token[0].strip() or before
         depth += (token[0] in "([{") - (token[0] in ")]}")
         if depth > MAX_DEPTH:
             raise _too_deep()

@@ -205,6 +205,8 @@ HOSTILE = {
     "a list that holds itself": "count: &a [*a]",
     "a long sum": "{'count': " + "+".join(["1"] * 10**6) + "}",
     "a sum": "{'count': " + "+".join(["1"] * 4000) + "}",
+    "a sum with spaces": "{'count': " + " -1" * 3000 + "}",
+    "a sum of words and strings": "{'count': 'a'" + "+1" * 4000 + ", 'b': True" + "-1" * 500 + "}",
     "signs": "{'count': " + "-" * 9000 + "1}",
     "words": "{'count': " + "not " * 2000 + "1}",
     "a function": "{'count': " + "lambda:" * 1300 + "1}",
