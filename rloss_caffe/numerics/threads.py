@@ -136,18 +136,22 @@ def for_each_image(function: Callable[[int, int], Any], count: int, num_threads:
     Returns
     -------
     list
-        The results in the images' order. A ValueError gets the image's index in front.
+        The results in the images' order. A ValueError gets the image's index in front; of several, the first image's.
     """
     threads = resolve_num_threads(num_threads)
     together = count // threads * threads
     results = [None] * count
     waiting = iter(range(together))  # next() of a range iterator is atomic under the GIL
 
+    failed: dict[int, ValueError] = {}
+
     def call(index, inner):
+        if any(index > other for other in list(failed)):
+            return  # those before a failed one are still worked on: the first that fails is told, whatever the threads
         try:
             results[index] = function(index, inner)
         except ValueError as error:
-            raise ValueError(f"image {index} of the batch: {error}") from error
+            failed[index] = error
 
     def work():
         for index in waiting:
@@ -156,6 +160,9 @@ def for_each_image(function: Callable[[int, int], Any], count: int, num_threads:
     run(work, [()] * min(threads, together))
     for index in range(together, count):
         call(index, threads)
+    if failed:
+        first = min(failed)
+        raise ValueError(f"image {first} of the batch: {failed[first]}") from failed[first]
     return results
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rloss_caffe import get_num_threads, set_num_threads
 from rloss_caffe.numerics import threads
-from rloss_caffe.numerics.threads import bounds, run
+from rloss_caffe.numerics.threads import bounds, for_each_image, run
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +101,23 @@ def test_an_exception_is_raised_after_all_tasks_have_ended():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_of_several_bad_images_the_first_is_told_whichever_thread_is_quicker():
+    for slow in (0, 1):
+        third = threading.Event()
+
+        def function(index, inner, slow=slow, third=third):
+            if index == 2:
+                third.set()
+            if index == slow:
+                assert third.wait(10)  # so that the other thread takes the third image, and this one the fourth
+            if index >= 2:
+                raise ValueError("is bad")
+
+        with pytest.raises(ValueError, match="^image 2 of the batch: is bad"):
+            for_each_image(function, 4, 2)
+    assert for_each_image(lambda index, inner: index, 7, 3) == list(range(7))
+
+
 def test_a_forked_child_gets_threads_of_its_own():
     code = """
 import os
