@@ -30,9 +30,7 @@ LOSSES = {
         {"radius": 1, "relaxation": "absolute", "normalization": "WEIGHTS", "contrast": "image"},
         "the local Potts loss",
     ),
-    "self_label": Loss(
-        "SelfLabelLoss", 1, {"lambda": 20, "contrast": "image", "labelled_weight": 0}, "soft self-labelling"
-    ),
+    "self_label": Loss("SelfLabelLoss", 10, {"lambda": 50, "steps": 60, "labelled_weight": 0}, "soft self-labelling"),
 }
 
 
