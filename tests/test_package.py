@@ -3,9 +3,9 @@
 import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from helpers.paths import ROOT
 
 import rloss_caffe
 
@@ -29,13 +29,14 @@ def test_filters_and_losses_need_no_caffe():
 def test_only_the_room_of_that_name_imports_torch():
     """The one other import is the doctor's, inside a function."""
     importing = set()
-    for file in (ROOT / "rloss_caffe").rglob("*.py"):
+    package = Path(rloss_caffe.__file__).resolve().parent
+    for file in package.rglob("*.py"):
         for statement in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [alias.name for alias in statement.names] if isinstance(statement, ast.Import) else []
             if isinstance(statement, ast.ImportFrom):
                 names = [statement.module or ""]
             if any(name.split(".")[0] == "torch" or name.startswith("rloss_caffe.torch") for name in names):
-                importing.add(file.relative_to(ROOT / "rloss_caffe").parts[0])
+                importing.add(file.relative_to(package).parts[0])
                 assert statement.col_offset or file.parent.name == "torch", file
     assert importing <= {"torch", "commands"} and "torch" in importing
 

@@ -142,7 +142,7 @@ def test_torch_and_its_devices_are_told(here, tmp_path, monkeypatch):
     try:
         version = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
-        assert lines["torch"].startswith("warn") and "[torch]" in lines["torch"]
+        assert lines["torch"].startswith("warn") and "-m pip install" in lines["torch"]
     else:
         assert lines["torch"].startswith(f"ok    torch           {version}")
         assert "tensors on the CPU use the Numba lattice" in lines["torch"]
@@ -155,7 +155,7 @@ backends = SimpleNamespace(mps=SimpleNamespace(is_available=lambda: False))
 """
     monkeypatch.setenv("PYTHONPATH", before_path(tmp_path))
     for text, words in (
-        ("raise ImportError('not here')", ["warn", "ImportError: not here", "[torch]"]),
+        ("raise ImportError('not here')", ["warn", "ImportError: not here", "-m pip install"]),
         (stand_in.format(minor=1, known=""), ["warn", "2.1", "2.4 or newer"]),
         (
             stand_in.format(minor=9, known="custom_op=1"),
