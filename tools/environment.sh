@@ -9,6 +9,13 @@ die() {
     exit 1
 }
 
+# temporary_folder: make one, $work, that is removed when the script ends
+temporary_folder() {
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT TERM HUP
+}
+
 # works PYTHON VERSION: does it run, is it of that version (3.9), can it make environments?
 works() {
     "$1" -c "import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != '$2')" >/dev/null 2>&1

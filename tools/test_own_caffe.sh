@@ -4,9 +4,7 @@
 set -eu
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$ROOT/tools/environment.sh"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM HUP
+temporary_folder
 
 python=$(find_python 3.9 3.8) || die "Caffe's wheel needs Python 3.9 or 3.8, and none was found that runs"
 "$python" -m venv "$work/own"

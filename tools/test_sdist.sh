@@ -4,9 +4,7 @@
 set -eu
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$ROOT/tools/environment.sh"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM HUP
+temporary_folder
 
 python=$(find_python 3.13 3.12 3.11 3.10) || die "no Python from 3.10 to 3.13 was found"
 make_environment "$ROOT/.venv-core" "$python" dev

@@ -1,4 +1,6 @@
-"""What the quickstart shows at its end: tables of scores, and one picture a photograph."""
+"""What a quickstart shows at its end: tables of scores, one picture a photograph, or in a line what went wrong."""
+
+import sys
 
 import numpy as np
 
@@ -74,3 +76,11 @@ def write_pictures(results, output):
             {name: mean_iou({photo: results[name][photo]}) for name in ("phase_one", "phase_two", "full")},
         )
     return len(examples.PHOTOS)
+
+
+def run(main):
+    """Call a quickstart's `main`; what goes wrong becomes one line and status 1."""
+    try:
+        main()
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        sys.exit(f"quickstart failed: {type(error).__name__}: {error}")

@@ -11,14 +11,13 @@ weights and one picture a photograph.
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
 
 os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is loaded: its log would bury ours
 
 import numpy as np
-from report import compile_kernels, print_tables, write_pictures
+from report import compile_kernels, print_tables, run, write_pictures
 from settings import STRIDE, trainings
 
 from rloss_caffe.data.files import replacing
@@ -112,7 +111,4 @@ def predict(weights):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ImportError, OSError, ValueError, RuntimeError) as error:
-        sys.exit(f"quickstart failed: {type(error).__name__}: {error}")
+    run(main)

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "quickstart"))  # what
 import torch
 from network import Network
 from processes import start
-from report import compile_kernels, print_tables, write_pictures
+from report import compile_kernels, print_tables, run, write_pictures
 from settings import STRIDE, trainings
 from torch.nn import functional
 from training import SAVE_EVERY, train
@@ -92,7 +92,4 @@ def predict(network, device):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ImportError, OSError, ValueError, RuntimeError) as error:
-        sys.exit(f"quickstart failed: {type(error).__name__}: {error}")
+    run(main)

@@ -43,7 +43,6 @@ class DenseEnergyLoss(DenseCRFLoss):
     {parameters}
     """
 
-    LOSS = "densecrf"
     ignore_label: int
     WORDS = "roi=ROIs labels=seg_label"
 
