@@ -14,5 +14,5 @@ if .venv/bin/python -c 'import caffe' 2>/dev/null; then
 else
     say "there is no Caffe in .venv, so PyTorch is not compared with it; tools/test.sh makes it"
 fi
-[ $# -gt 0 ] || set -- tests/torch
+[ $# -gt 0 ] || set -- tests/pytorch
 run_tests .venv-torch/bin/python "$@"

@@ -1,6 +1,6 @@
 """What Caffe makes of one batch of the quickstart, with every loss of phase two: python caffe_results.py FILE.npz
 
-Caffe and PyTorch live in two environments. This runs in Caffe's, and tests/torch/test_against_caffe.py reads the file.
+Caffe and PyTorch live in two environments. This runs in Caffe's; tests/pytorch/test_against_caffe.py reads the file.
 """
 
 import os
