@@ -121,6 +121,7 @@ def main():
     nets = {
         "train": train_net("scribbles"),
         "trainwithdensecrfloss": train_net("scribbles", "densecrf"),
+        "trainwithselflabelloss": train_net("scribbles", "self_label"),
         "trainfull": train_net("masks"),
         "test": test_net(),
     }
@@ -129,6 +130,7 @@ def main():
     solvers = {
         "solver": ("train", TRAININGS["phase_one"]),
         "solverwithdensecrfloss": ("trainwithdensecrfloss", TRAININGS["phase_two"]),
+        "solverwithselflabelloss": ("trainwithselflabelloss", TRAININGS["self_label"]),
         "solvercontrol": ("train", TRAININGS["control"]),
         "solverfull": ("trainfull", TRAININGS["full"]),
     }

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""The quickstart: train a small network on five photographs from scribbles, without and with the DenseCRF loss.
+"""The quickstart: train a small network on five photographs from scribbles, without and with regularised losses.
 
 Usage: python exper/quickstart/run.py [--loss NAME] [--output FOLDER] [--quick]
 
-Four trainings by Caffe's own solver, all seeded: phase one with partial cross-entropy; phase two, which goes on from
-phase one with the DenseCRF loss added; the control, which goes on for as long without it; and full supervision by
-masks, the upper bound. With --loss one more, phase two with another loss. Prints the mean IoU of each and writes their
-weights and one picture a photograph.
+Five trainings by Caffe's own solver, all seeded: phase one with partial cross-entropy; phase two, which goes on from
+phase one with the DenseCRF loss added, and again with soft self-labelling; the control, which goes on for as long
+without them; and full supervision by masks, the upper bound. With --loss one more, phase two with another loss. Prints
+the mean IoU of each and writes their weights and one picture a photograph.
 """
 
 import argparse
@@ -28,6 +28,7 @@ FOLDER = Path(__file__).resolve().parent
 SOLVERS = {
     "phase_one": "solver",
     "phase_two": "solverwithdensecrfloss",
+    "self_label": "solverwithselflabelloss",
     "control": "solvercontrol",
     "full": "solverfull",
 }

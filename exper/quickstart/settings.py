@@ -1,4 +1,4 @@
-"""What the quickstart trains, in any framework: the network, four trainings, and the losses of phase two."""
+"""What the quickstart trains, in any framework: the network, five trainings, and the losses of phase two."""
 
 from dataclasses import dataclass
 
@@ -49,28 +49,29 @@ class Training:
 TRAININGS = {
     "phase_one": Training("phase one: partial cross-entropy", 0.01, 400),
     "phase_two": Training("phase two: with the DenseCRF loss", 0.005, 200, "phase_one", "densecrf"),
-    "control": Training("control: as long, without it", 0.005, 200, "phase_one"),
+    "self_label": Training("phase two: with soft self-labelling", 0.005, 200, "phase_one", "self_label"),
+    "control": Training("control: as long, without them", 0.005, 200, "phase_one"),
     "full": Training("full supervision by masks", 0.01, 600, labels="masks"),
 }
 
 
 def trainings(loss=None):
-    """The four trainings and, behind phase two, another phase two with that loss: {name: Training}.
+    """The five trainings and, in front of the control, another phase two with that loss: {name: Training}.
 
     Raises
     ------
     ValueError
-        There is no such loss.
+        There is no such loss, or it is one of the five's.
     """
     if loss is None:
         return TRAININGS
-    others = [name for name in LOSSES if name != "densecrf"]
+    others = [name for name in LOSSES if name not in [training.loss for training in TRAININGS.values()]]
     if loss not in others:
         raise ValueError(f"--loss must be one of {', '.join(others)}, found {loss!r}")
     result = {}
     for name, training in TRAININGS.items():
-        result[name] = training
-        if name == "phase_two":
+        if name == "control":
             title = f"phase two: with {LOSSES[loss].title}"
             result[loss] = Training(title, training.base_lr, training.iterations, training.start, loss)
+        result[name] = training
     return result

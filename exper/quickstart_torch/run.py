@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The quickstart in PyTorch: train a small network on five photographs, without and with the DenseCRF loss.
+"""The quickstart in PyTorch: train a small network on five photographs, without and with regularised losses.
 
 Usage: python exper/quickstart_torch/run.py [--loss NAME] [--output FOLDER] [--quick] [--resume]
        torchrun --nproc_per_node 2 exper/quickstart_torch/run.py ...

@@ -63,7 +63,7 @@ def test_short_run(tmp_path):
     assert (tmp_path / "out" / "phase_one.caffemodel").read_text() == "of a real run"
     tables = run.stdout[run.stdout.index("IoU in %") :]
     scores = re.findall(r"^(phase one|phase two|control|full supervision).*?(\d+\.\d)", tables, re.MULTILINE)
-    assert len(scores) == 10  # five trainings, in two tables
+    assert len(scores) == 12  # six trainings, in two tables
     assert tables.count("\nphase two: with the local Potts loss ") == 2
     assert "The DenseCRF loss gains" in run.stdout and "The local Potts loss gains" in run.stdout
     for name in NAMES:
