@@ -79,8 +79,15 @@ def train_net(labels, loss=None):
     trunk(net)
     net.loss = L.SoftmaxWithLoss(net.score, net.label, loss_param={"ignore_label": 255})
     if loss:
-        net.probability = L.Softmax(net.score)
-        bottoms = [net.data, net.probability] + ([] if loss == "densecrf" else [net.label])
+        image, score, label = net.data, net.score, net.label
+        if LOSSES[loss].stride > 1:
+            stride = LOSSES[loss].stride
+            every = {"module": "rloss_caffe.layers", "layer": "Interp"}
+            every["param_str"] = f"shrink_factor: {stride}\npad_end: {(1 - CROP) % -stride}"
+            image, score, label = (L.Python(blob, python_param=every) for blob in (image, score, label))
+            net.data_shrunk, net.score_shrunk, net.label_shrunk = image, score, label
+        net.probability = L.Softmax(score)
+        bottoms = [image, net.probability] + ([] if loss == "densecrf" else [label])
         layer = L.Python(
             *bottoms,
             propagate_down=[False, True, False][: len(bottoms)],

@@ -12,12 +12,16 @@ BANDWIDTHS = {"bi_xy_std": 60, "bi_rgb_std": 12}
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss of phase two: its class, its weight and parameters, and how the tables call it."""
+    """A loss of phase two: its class, its weight and parameters, and how the tables call it.
+
+    It works on every `stride`-th row and column.
+    """
 
     layer: str
     weight: float
     parameters: dict
     title: str
+    stride: int = 1
 
 
 LOSSES = {
@@ -30,7 +34,9 @@ LOSSES = {
         {"radius": 1, "relaxation": "absolute", "normalization": "WEIGHTS", "contrast": "image"},
         "the local Potts loss",
     ),
-    "self_label": Loss("SelfLabelLoss", 10, {"lambda": 50, "steps": 60, "labelled_weight": 0}, "soft self-labelling"),
+    "self_label": Loss(
+        "SelfLabelLoss", 30, {"lambda": 50, "steps": 100, "labelled_weight": 0}, "soft self-labelling", stride=4
+    ),
 }
 
 

@@ -25,7 +25,8 @@ def make_loss(name):
         bandwidths = {"sigma_rgb": loss.parameters["bi_rgb_std"], "sigma_xy": loss.parameters["bi_xy_std"]}
         module = regularized.DenseCRFLoss(loss.weight, **bandwidths)
         return lambda images, probabilities, labels, roi: module(images, probabilities, roi).squeeze()
-    return getattr(regularized, loss.layer)(loss.weight, **loss.parameters)
+    module, every = getattr(regularized, loss.layer)(loss.weight, **loss.parameters), slice(None, None, loss.stride)
+    return lambda *maps: module(*(each[..., every, every] for each in maps))
 
 
 def region(images):
