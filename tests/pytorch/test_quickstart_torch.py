@@ -60,7 +60,7 @@ def test_short_run(undisturbed):
     output, log = undisturbed
     tables = log[log.index("IoU in %") :]
     scores = re.findall(r"^(phase one|phase two|control|full supervision).*?(\d+\.\d)", tables, re.MULTILINE)
-    assert len(scores) == 10  # five trainings, in two tables
+    assert len(scores) == 12  # six trainings, in two tables
     assert tables.count("\nphase two: with the normalised cut loss ") == 2
     assert "The DenseCRF loss gains" in log and "The normalised cut loss gains" in log
     for name in examples.PHOTOS:
