@@ -38,10 +38,11 @@ def jit(function=None, special=(), inner=None, **options):
     if inner is not None:
         function = _with_globals(function, {name: getattr(inner, name) for name in inner.__all__})
     function.__qualname__ = "_".join([function.__qualname__, *map(str, special), _SOURCES])
+    options.update(nogil=True, no_cfunc_wrapper=True)  # that is for calls from C, which nobody makes
     try:
-        return numba.njit(cache=True, nogil=True, **options)(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # Numba's "no locator available": neither beside the file nor in the user's cache
-        return numba.njit(nogil=True, **options)(function)
+        return numba.njit(**options)(function)
 
 
 def _with_globals(function, names):
