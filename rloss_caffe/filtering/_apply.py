@@ -10,10 +10,16 @@ from functools import lru_cache
 import numpy as np
 
 from rloss_caffe.filtering import _choice
-from rloss_caffe.filtering._plain import TILE, add_row, blur_row, clear_row, load_tile, store_tile
+from rloss_caffe.filtering._plain import (
+    TILE,
+    blur_row,
+    load_tile,
+    slice_pixel,
+    splat_pixel,
+    store_tile,
+)
 from rloss_caffe.numerics.compiling import jit
 
-BURST = 64  # pixels whose values are read or written together, so that their cache lines are on the way at once
 WIDTHS = (1, 4, 8, 16, 24, 32)  # channels on the lattice; more are filtered in groups of the largest
 
 
@@ -32,44 +38,37 @@ def make_point_kernels(loops, n_vertices, width):
     def splat(values, roi, vertices, weights, start, end, lattice):
         """Add the pixels ``start .. end`` of ``values`` (channels, n), times ``roi`` if not empty, to ``lattice``."""
         masked = roi.shape[0] > 0
-        tile = np.zeros((BURST, width), np.float32)
-        for first in range(start, end, BURST):
-            count = min(BURST, end - first)
-            whole = count // TILE * TILE
-            for offset in range(0, whole, TILE):
-                load_tile(width, values, first + offset, tile, offset)
-            for channel in range(values.shape[0]):
-                for offset in range(whole, count):
-                    tile[offset, channel] = values[channel, first + offset]
+        amount = np.float32(1.0)
+        tile = np.zeros((TILE, width), np.float32)
+        for first in range(start, end, TILE):
+            count = min(TILE, end - first)
+            if count == TILE:
+                load_tile(width, values, first, tile, 0)
+            else:
+                for channel in range(values.shape[0]):
+                    for offset in range(count):
+                        tile[offset, channel] = values[channel, first + offset]
             for offset in range(count):
-                pixel = first + offset
-                amount = np.float32(1.0)
                 if masked:
-                    amount = roi[pixel]
+                    amount = roi[first + offset]
                     if amount == 0:
                         continue
-                for r in range(n_vertices):
-                    weight = weights[pixel >> 4, r, pixel & 15] * amount
-                    add_row(width, lattice, np.int64(vertices[pixel, r]), tile, offset, weight)
+                splat_pixel(width, n_vertices, tile, offset, vertices, weights, first + offset, amount, lattice)
 
     @jit(special=(loops.NAME, n_vertices, width), inner=loops)
     def slice_(lattice, vertices, weights, alpha, start, end, out):
         """Interpolate the pixels ``start .. end`` of ``out`` (channels, n) from the lattice."""
-        tile = np.empty((BURST, width), np.float32)
-        for first in range(start, end, BURST):
-            count = min(BURST, end - first)
+        tile = np.empty((TILE, width), np.float32)
+        for first in range(start, end, TILE):
+            count = min(TILE, end - first)
             for offset in range(count):
-                pixel = first + offset
-                clear_row(width, tile, offset)
-                for r in range(n_vertices):
-                    weight = weights[pixel >> 4, r, pixel & 15] * alpha
-                    add_row(width, tile, offset, lattice, np.int64(vertices[pixel, r]), weight)
-            whole = count // TILE * TILE
-            for offset in range(0, whole, TILE):
-                store_tile(width, tile, offset, out, first + offset)
-            for channel in range(out.shape[0]):
-                for offset in range(whole, count):
-                    out[channel, first + offset] = tile[offset, channel]
+                slice_pixel(width, n_vertices, lattice, vertices, weights, first + offset, alpha, tile, offset)
+            if count == TILE:
+                store_tile(width, tile, 0, out, first)
+            else:
+                for channel in range(out.shape[0]):
+                    for offset in range(count):
+                        out[channel, first + offset] = tile[offset, channel]
 
     return splat, slice_
 

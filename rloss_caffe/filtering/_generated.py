@@ -1,8 +1,17 @@
 """The inner loops of the lattice as generated code; `_plain` has the same names."""
 
 from rloss_caffe.filtering._embed import embed_lanes
-from rloss_caffe.filtering._rows import add_row, blur_row, clear_row, load_tile, store_tile, sum_pairs
+from rloss_caffe.filtering._rows import blur_row, load_tile, slice_pixel, splat_pixel, store_tile, sum_pairs
 
-__all__ = ["NAME", "add_row", "blur_row", "clear_row", "embed_lanes", "load_tile", "store_tile", "sum_pairs"]
+__all__ = [
+    "NAME",
+    "blur_row",
+    "embed_lanes",
+    "load_tile",
+    "slice_pixel",
+    "splat_pixel",
+    "store_tile",
+    "sum_pairs",
+]
 
 NAME = "generated"

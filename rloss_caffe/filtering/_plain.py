@@ -14,11 +14,11 @@ __all__ = [
     "SIGN",
     "SUM",
     "TILE",
-    "add_row",
     "blur_row",
-    "clear_row",
     "embed_lanes",
     "load_tile",
+    "slice_pixel",
+    "splat_pixel",
     "store_tile",
     "sum_pairs",
 ]
@@ -98,17 +98,23 @@ def embed_lanes(dimension, words, features, block, scale, low, shift, keys, rank
 
 
 @njit
-def add_row(width, target, target_row, source, source_row, weight):
-    """``target[target_row] += weight * source[source_row]``, a multiplication and an addition each rounded."""
-    for channel in range(width):
-        target[target_row, channel] += weight * source[source_row, channel]
+def splat_pixel(width, n_vertices, tile, row, vertices, weights, pixel, amount, lattice):
+    """``lattice[vertex] += (weight * amount) * tile[row]`` for the pixel's vertices, each operation rounded."""
+    for r in range(n_vertices):
+        weight = weights[pixel // LANES, r, pixel % LANES] * amount
+        for channel in range(width):
+            lattice[vertices[pixel, r], channel] += weight * tile[row, channel]
 
 
 @njit
-def clear_row(width, target, row):
-    """``target[row] = 0``."""
+def slice_pixel(width, n_vertices, lattice, vertices, weights, pixel, amount, tile, row):
+    """``tile[row]`` = the sum of ``(weight * amount) * lattice[vertex]`` over the pixel's vertices, in their order."""
     for channel in range(width):
-        target[row, channel] = 0
+        tile[row, channel] = 0
+    for r in range(n_vertices):
+        weight = weights[pixel // LANES, r, pixel % LANES] * amount
+        for channel in range(width):
+            tile[row, channel] += weight * lattice[vertices[pixel, r], channel]
 
 
 @njit

@@ -9,9 +9,12 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from rloss_caffe.filtering._plain import DIFFERENCE, SUM, TILE
+from rloss_caffe.filtering._plain import DIFFERENCE, LANES, SUM, TILE
 
-__all__ = ["add_row", "blur_row", "clear_row", "load_tile", "store_tile", "sum_pairs"]
+__all__ = ["blur_row", "load_tile", "slice_pixel", "splat_pixel", "store_tile", "sum_pairs"]
+
+# Pixels: memory is asked for as long before it is needed as it takes to answer, and not much earlier.
+SIMPLICES_AHEAD, PLANES_AHEAD = 64, 32
 
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
@@ -56,33 +59,81 @@ class _Rows:
         return [spread[size] for _, size in self.parts]
 
 
+class _Simplex:
+    """One pixel's vertices and weights inside generated code: arrays (n, vertices) and (blocks, vertices, LANES)."""
+
+    def __init__(self, context, builder, numba_types, values, count, pixel):
+        self._builder = builder
+        vertices, weights = (
+            context.make_array(numba_type)(context, builder, value).data
+            for numba_type, value in zip(numba_types, values)
+        )
+        lane = builder.and_(pixel, ir.Constant(_I64, LANES - 1))
+        first = builder.mul(pixel, ir.Constant(_I64, count))
+        block = builder.mul(builder.sub(pixel, lane), ir.Constant(_I64, count))
+        self._vertices = builder.gep(vertices, [first])
+        self._weights = builder.gep(weights, [builder.add(block, lane)])
+        for pointer in (self._vertices, builder.gep(weights, [first])):
+            _prefetch(builder, builder.gep(pointer, [ir.Constant(_I64, count * SIMPLICES_AHEAD)]))
+
+    def vertex(self, r):
+        pointer = self._builder.gep(self._vertices, [ir.Constant(_I64, r)])
+        return self._builder.sext(self._builder.load(pointer), _I64)
+
+    def weight(self, r, factor):
+        pointer = self._builder.gep(self._weights, [ir.Constant(_I64, r * LANES)])
+        return self._builder.fmul(self._builder.load(pointer), factor)
+
+
+def _prefetch(builder, pointer, is_written=False):
+    """Have a cache line on its way to the nearest cache. It may lie beyond the memory that there is."""
+    pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+    signature = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
+    function = builder.module.declare_intrinsic("llvm.prefetch", (pointer.type,), signature)
+    builder.call(function, [pointer, *(ir.Constant(_I32, number) for number in (int(is_written), 3, 1))])
+
+
 @intrinsic(prefer_literal=True)
-def add_row(typing_context, width, target, target_row, source, source_row, weight):
-    """``target[target_row] += weight * source[source_row]``, a multiplication and an addition each rounded."""
-    size = width.literal_value
+def splat_pixel(typing_context, width, n_vertices, tile, row, vertices, weights, pixel, amount, lattice):
+    """``lattice[vertex] += (weight * amount) * tile[row]`` for the pixel's vertices, each operation rounded."""
+    size, count = width.literal_value, n_vertices.literal_value
 
     def generate(context, builder, signature, arguments):
-        _, target, target_row, source, source_row, weight = arguments
-        target = _Rows(context, builder, signature.args[1], target, size)
-        source = _Rows(context, builder, signature.args[3], source, size)
-        terms = zip(target.load(target_row), source.load(source_row), source.spread(weight))
-        target.store(target_row, [builder.fadd(old, builder.fmul(row, factor)) for old, row, factor in terms])
+        _, _, tile, row, vertices, weights, pixel, amount, lattice = arguments
+        values = _Rows(context, builder, signature.args[2], tile, size).load(row)
+        lattice = _Rows(context, builder, signature.args[8], lattice, size)
+        simplex = _Simplex(context, builder, signature.args[4:6], (vertices, weights), count, pixel)
+        for r in range(count):
+            vertex = simplex.vertex(r)
+            terms = zip(lattice.load(vertex), values, lattice.spread(simplex.weight(r, amount)))
+            lattice.store(vertex, [builder.fadd(old, builder.fmul(factor, value)) for old, value, factor in terms])
         return context.get_dummy_value()
 
-    return types.void(width, target, types.int64, source, types.int64, types.float32), generate
+    return types.void(width, n_vertices, tile, types.int64, vertices, weights, types.int64, types.float32, lattice), (
+        generate
+    )
 
 
 @intrinsic(prefer_literal=True)
-def clear_row(typing_context, width, target, row):
-    """``target[row] = 0``."""
-    size = width.literal_value
+def slice_pixel(typing_context, width, n_vertices, lattice, vertices, weights, pixel, amount, tile, row):
+    """``tile[row]`` = the sum of ``(weight * amount) * lattice[vertex]`` over the pixel's vertices, in their order."""
+    size, count = width.literal_value, n_vertices.literal_value
 
     def generate(context, builder, signature, arguments):
-        target = _Rows(context, builder, signature.args[1], arguments[1], size)
-        target.store(arguments[2], target.constant(0.0))
+        _, _, lattice, vertices, weights, pixel, amount, tile, row = arguments
+        tile = _Rows(context, builder, signature.args[7], tile, size)
+        lattice = _Rows(context, builder, signature.args[2], lattice, size)
+        simplex = _Simplex(context, builder, signature.args[3:5], (vertices, weights), count, pixel)
+        sums = tile.constant(0.0)
+        for r in range(count):
+            terms = zip(sums, lattice.load(simplex.vertex(r)), lattice.spread(simplex.weight(r, amount)))
+            sums = [builder.fadd(old, builder.fmul(factor, value)) for old, value, factor in terms]
+        tile.store(row, sums)
         return context.get_dummy_value()
 
-    return types.void(width, target, types.int64), generate
+    return types.void(width, n_vertices, lattice, vertices, weights, types.int64, types.float32, tile, types.int64), (
+        generate
+    )
 
 
 @intrinsic(prefer_literal=True)
@@ -102,21 +153,27 @@ def blur_row(typing_context, width, source, target, row, before, after):
 
 
 def _plane_pointer(context, builder, numba_type, value, channel, first):
-    """Where a planar array (channels, n) holds eight neighbouring pixels of one channel, and its channel count."""
+    """Where a planar array (channels, n) holds a tile's pixels of one channel, and its channel count."""
     array = context.make_array(numba_type)(context, builder, value)
     channels, length = (builder.extract_value(array.shape, axis) for axis in (0, 1))
     last = builder.sub(channels, ir.Constant(_I64, 1))
     channel = ir.Constant(_I64, channel)
     channel = builder.select(builder.icmp_signed("<", channel, channels), channel, last)
-    pointer = builder.gep(array.data, [builder.add(builder.mul(channel, length), first)])
-    return builder.bitcast(pointer, ir.VectorType(ir.FloatType(), TILE).as_pointer()), channels
+    return builder.gep(array.data, [builder.add(builder.mul(channel, length), first)]), channels
+
+
+def _ahead(builder, pointer):
+    return builder.gep(pointer, [ir.Constant(_I64, PLANES_AHEAD)])
+
+
+def _as_vector(builder, pointer):
+    return builder.bitcast(pointer, ir.VectorType(ir.FloatType(), TILE).as_pointer())
 
 
 def _tile_pointer(context, builder, numba_type, value, row, width, start):
     data = context.make_array(numba_type)(context, builder, value).data
     flat = builder.add(builder.mul(row, ir.Constant(_I64, width)), ir.Constant(_I64, start))
-    pointer = builder.gep(data, [flat])
-    return builder.bitcast(pointer, ir.VectorType(ir.FloatType(), TILE).as_pointer())
+    return _as_vector(builder, builder.gep(data, [flat]))
 
 
 def _rotate(builder, vectors, rounds):
@@ -149,7 +206,9 @@ def load_tile(typing_context, width, values, first, tile, row):
         _, values, first, tile, row = arguments
         for channels, places in _tile_groups(size):
             pointers = [_plane_pointer(context, builder, signature.args[1], values, c, first)[0] for c in channels]
-            vectors = [builder.load(pointer, align=4) for pointer in pointers]
+            vectors = [builder.load(_as_vector(builder, pointer), align=4) for pointer in pointers]
+            for pointer in pointers:
+                _prefetch(builder, _ahead(builder, pointer))
             vectors = _rotate(builder, vectors, len(channels).bit_length() - 1)
             for place, vector in zip(places, vectors):
                 pointer = _tile_pointer(context, builder, signature.args[3], tile, row, size, place)
@@ -172,7 +231,8 @@ def store_tile(typing_context, width, tile, row, out, first):
             for channel, vector in zip(channels, _rotate(builder, vectors, 3 if len(channels) > 1 else 0)):
                 pointer, count = _plane_pointer(context, builder, signature.args[3], out, channel, first)
                 with builder.if_then(builder.icmp_signed("<", ir.Constant(_I64, channel), count)):
-                    builder.store(vector, pointer, align=4)
+                    builder.store(vector, _as_vector(builder, pointer), align=4)
+                    _prefetch(builder, _ahead(builder, pointer), is_written=True)
         return context.get_dummy_value()
 
     return types.void(width, tile, types.int64, out, types.int64), generate

@@ -22,6 +22,7 @@ MAX_DIMENSION = 15  # ranks are packed into four bits each
 MAX_COORDINATE = 32767  # the original's keys are 16-bit and overflow silently beyond
 _WIDE_FIELD = 20  # bits a coordinate in keys of several words
 _SMALL_BLUR = 1 << 18  # floats on the lattice below which a blur step is not worth waking threads for
+_LINE = 16  # floats in a cache line
 _SMALL_BAND = 1 << 13  # points below which a band is not worth a thread, nor a second order of summation
 
 
@@ -212,7 +213,7 @@ class PermutohedralLattice:
         bands = bounds(self.num_points, self._threads(), LANES)
         size = self.num_vertices
         # One lattice a band, so that threads never write the same point; row M stays zero: the absent neighbour.
-        lattices = np.zeros((len(bands), size + 1, width), np.float32)
+        lattices = _aligned_zeros((len(bands), size + 1, width))
         run(
             splat,
             [
@@ -223,8 +224,7 @@ class PermutohedralLattice:
         pieces = bounds(size, self._threads() if size * width > _SMALL_BLUR else 1)
         if len(bands) > 1:
             run(_apply.add_bands, [(lattices, start, end) for start, end in pieces])
-        source, target = lattices[0], np.empty((size + 1, width), np.float32)
-        target[size] = 0
+        source, target = lattices[0], _aligned_zeros((size + 1, width))
         axes = np.arange(self.dimension + 1)
         axes = axes[::-1].copy() if reverse else axes
         # With several threads, each axis waits for the one before; alone, one call does them all.
@@ -236,6 +236,14 @@ class PermutohedralLattice:
             raise ValueError(_why_not_finite(values, roi))
         alpha = np.float32(1 / (1 + 2.0**-self.dimension))
         run(slice_, [(source, self._vertices, self._weights, alpha, start, end, out) for start, end in bands])
+
+
+def _aligned_zeros(shape):
+    """Zeros that begin at a cache line, so that no vector of a row lies in two."""
+    count = math.prod(shape)
+    memory = np.zeros(count + _LINE, np.float32)
+    start = -memory.ctypes.data // memory.itemsize % _LINE
+    return memory[start : start + count].reshape(shape)
 
 
 def _why_not_finite(values, roi):
