@@ -14,6 +14,7 @@ VERSION = runpy.run_path(os.path.join(HERE, "rloss_caffe", "version.py"))["__ver
 CAFFE_WHEEL = "python_version < '3.10' and sys_platform == 'linux' and platform_machine == 'x86_64'"
 
 IMAGES = ["opencv-python-headless", "pillow"]
+DRAW = ["bottle>=0.12.25", "waitress>=2.1"] + IMAGES
 PICTURES = ["matplotlib>=3.7", "scikit-image", "tqdm"] + IMAGES
 
 # Where a release is published: its page's address, as https://HOST/OWNER/NAME. Links and pictures of the README then
@@ -48,7 +49,11 @@ setup(
     },
     keywords="segmentation weak-supervision scribbles densecrf permutohedral-lattice bilateral-filter caffe pytorch",
     packages=find_packages(include=["rloss_caffe", "rloss_caffe.*"]),
-    package_data={"rloss_caffe": ["py.typed"], "rloss_caffe.datasets": ["example_labels/*/*.png"]},
+    package_data={
+        "rloss_caffe": ["py.typed"],
+        "rloss_caffe.datasets": ["example_labels/*/*.png"],
+        "rloss_caffe.drawing": ["page/*"],
+    },
     python_requires=">=3.8",
     install_requires=["numpy>=1.19", "numba>=0.56", "protobuf>=3.12", "pyyaml>=5.1"],
     extras_require={
@@ -60,8 +65,11 @@ setup(
         + IMAGES,
         "images": IMAGES,
         "pictures": PICTURES,
+        "draw": DRAW,
         "torch": ["torch>=2.4"],  # the first with torch.library.custom_op
         "dev": ["pytest>=7", "pytest-xdist>=3.2", "hypothesis>=6", "scipy", "ruff==0.12.5", "mypy>=1.11", "build"]
+        + ["selenium>=4.10"]  # drives the browser in tests/drawing
+        + DRAW
         + PICTURES,
     },
     entry_points={"console_scripts": ["rloss-caffe = rloss_caffe.commands:main"]},

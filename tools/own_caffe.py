@@ -43,6 +43,7 @@ GROUPS = {
     "": "the layers",
     "images": "ImageSegData and the data commands",
     "pictures": "the pictures and the quickstart's photographs",
+    "draw": "the page for drawing",
     "dev": "the tests",
 }
 

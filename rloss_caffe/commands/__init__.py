@@ -33,6 +33,7 @@ COMMANDS = {
         "plot": "draw the curves of training logs, and write them as a table",
     },
     "data": {
+        "draw": "draw scribbles on your own photographs, and see what each loss makes of them",
         "fetch": "fetch PASCAL VOC 2012, masks and scribbles",
         "scribbles": "turn ScribbleSup's XML files into label maps",
         "lists": "make the lists of a VOC tree, and check every file they name",

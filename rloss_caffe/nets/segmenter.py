@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from rloss_caffe.data.reading import read_image
+from rloss_caffe.data.reading import import_cv2, read_image
 from rloss_caffe.nets.fork_layers import kind_of
 from rloss_caffe.nets.input_net import InputNet, read_layers, runs_in
 
@@ -59,7 +59,25 @@ class Segmenter:
 
         The class with the largest score, the last one among equals, as SegAccuracy counts it.
         """
-        image = read_image(os.fspath(image), self._net.is_color)
+        scores = self.scores(read_image(os.fspath(image), self._net.is_color))
+        reverse = scores[::-1]  # as argmax takes the first of equals
+        return (len(scores) - 1 - reverse.argmax(axis=0)).astype(np.uint8)
+
+    def scores(self, image):
+        """What the net says of an image in memory: array (K, H, W), float32, at the image's size.
+
+        Parameters
+        ----------
+        image : uint8 array (H, W, 3) or (H, W, 1)
+            BGR or grey, as `rloss_caffe.data.reading.read_image` gives it. It is made grey or given three channels if
+            the net wants that.
+        """
+        if self._net.is_color != (image.shape[2] == 3):
+            cv2 = import_cv2()
+            if self._net.is_color:
+                image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+            else:
+                image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:, :, np.newaxis]
         height, width = image.shape[:2]
         size = self._net.padded_size((height, width))
         (scores,) = self._net.forward(image, size, [self.score])
@@ -71,8 +89,7 @@ class Segmenter:
             scores = interpolate(scores, size)
         if np.isnan(scores).any():
             raise ValueError(f"blob {self.score!r} holds NaN: the net has diverged")
-        reverse = scores[::-1, :height, :width]  # as argmax takes the first of equals
-        return (len(scores) - 1 - reverse.argmax(axis=0)).astype(np.uint8)
+        return scores[:, :height, :width].copy()
 
 
 def _find_score(path, layers, name):

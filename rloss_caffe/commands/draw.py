@@ -1,0 +1,63 @@
+"""Draw scribbles on photographs of your own in a browser, and see at once what each loss makes of them.
+
+Prints an address to open in a browser. It has a random token in it: whoever knows it may draw. The page asks for
+nothing from elsewhere and works offline. Strokes save themselves, as label maps that training takes as they are.
+
+With --net and --weights a preview can start from the scores of a net, which needs Caffe.
+"""
+
+import os
+
+import numpy as np
+
+from rloss_caffe.commands import _signals
+from rloss_caffe.commands._words import word_list
+from rloss_caffe.data.files import printable
+
+__all__ = ["add_arguments", "run"]
+
+EXAMPLE = "rloss-caffe draw mine --classes background,cat,dog"
+
+
+def add_arguments(parser):
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="with the photographs")
+    add("--classes", type=word_list, required=True, metavar="A,B", help="names of all classes, from 0")
+    add("--host", default="127.0.0.1", help="an address of this machine that others reach, for drawing on a tablet, "
+        "say; what is sent is not encrypted. Default: 127.0.0.1, for this machine alone")  # fmt: skip
+    add("--port", type=int, default=0, help="default: one that is free")
+    add("--net", metavar="M", help="prototxt of a test net with these classes")
+    add("--weights", metavar="W", help="its .caffemodel")
+
+
+def run(arguments):
+    """Serve until Ctrl-C."""
+    from rloss_caffe.drawing.folder import Folder
+    from rloss_caffe.drawing.server import DrawServer
+
+    if bool(arguments.net) != bool(arguments.weights):
+        raise ValueError("--net and --weights belong together")
+    if not 0 <= arguments.port <= 65535:
+        raise ValueError(f"--port must be from 0 to 65535, found {arguments.port}")
+    folder = Folder(arguments.folder, arguments.classes)
+    net = _net(arguments, len(folder.classes)) if arguments.net else None
+    server = DrawServer(folder, arguments.host, arguments.port, net)
+    print(f"{len(folder.names)} photographs in {printable(folder.path)}; open this in a browser, and end with Ctrl-C:")
+    print(server.address, flush=True)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        print("ended; what was drawn is saved")
+    return 0
+
+
+def _net(arguments, n_classes):
+    """From a photograph to the net's scores."""
+    os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is loaded: its log would bury ours
+    _signals.import_caffe()
+    from rloss_caffe.nets.segmenter import Segmenter
+
+    segmenter = Segmenter(arguments.net, arguments.weights)
+    if segmenter.n_classes != n_classes:
+        raise ValueError(f"{arguments.net} has {segmenter.n_classes} classes, --classes names {n_classes}")
+    return lambda pixels: segmenter.scores(np.ascontiguousarray(pixels[:, :, ::-1]))
