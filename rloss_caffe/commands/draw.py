@@ -7,6 +7,7 @@ With --net and --weights a preview can start from the scores of a net, which nee
 """
 
 import os
+import sys
 
 import numpy as np
 
@@ -21,8 +22,9 @@ EXAMPLE = "rloss-caffe draw mine --classes background,cat,dog"
 
 def add_arguments(parser):
     add = parser.add_argument
-    add("folder", metavar="FOLDER", help="with the photographs")
-    add("--classes", type=word_list, required=True, metavar="A,B", help="names of all classes, from 0")
+    add("folder", metavar="FOLDER", help="photographs, or a folder JPEGImages with them")
+    add("--classes", type=word_list, metavar="A,B", help="names of all classes, from 0; default: those of "
+        "FOLDER/classes.txt, where they are kept")  # fmt: skip
     add("--host", default="127.0.0.1", help="an address of this machine that others reach, for drawing on a tablet, "
         "say; what is sent is not encrypted. Default: 127.0.0.1, for this machine alone")  # fmt: skip
     add("--port", type=int, default=0, help="default: one that is free")
@@ -42,6 +44,8 @@ def run(arguments):
     folder = Folder(arguments.folder, arguments.classes)
     net = _net(arguments, len(folder.classes)) if arguments.net else None
     server = DrawServer(folder, arguments.host, arguments.port, net)
+    for problem in folder.problems:
+        print(f"rloss-caffe draw: {problem}", file=sys.stderr)
     print(f"{len(folder.names)} photographs in {printable(folder.path)}; open this in a browser, and end with Ctrl-C:")
     print(server.address, flush=True)
     try:

@@ -73,7 +73,7 @@ class _State:
 
     def __init__(self):
         self.lock = threading.RLock()
-        self.version, self.signature = 0, None
+        self.version, self.found = 0, None  # the file that this version is of, as `Folder.version` tells it
         self.writer, self.sequence = None, 0
 
 
@@ -83,27 +83,33 @@ class OpenPhoto:
     Attributes
     ----------
     name : str
-    photo
-        As `Folder.photo` gives it.
+    pixels : array (H, W, 3), uint8
+        RGB, as stored.
     """
 
     def __init__(self, folder, name, state):
         self._folder, self.name, self._state = folder, name, state
-        self.photo = folder.photo(name)
+        self.pixels = folder.photo(name)
         self._labels, self._version = None, None
 
     def labels(self):
         """The label map (H, W), uint8, and its version. It is read again if another program has changed the file."""
         state = self._state
         with state.lock:
-            signature = self._folder.signature(self.name)
-            if state.version == 0 or signature != state.signature:
+            found = self._folder.version(self.name)
+            if state.version == 0 or found != state.found:
+                self._labels = None
+                labels = self._folder.load_labels(self.name)  # may write them, from another form
                 state.version += 1
-                state.signature, state.writer = signature, None
-            if self._version != state.version:
-                self._labels, self._version = self._folder.load_labels(self.name), state.version
-                self._labels.flags.writeable = False
+                state.found, state.writer = self._folder.version(self.name), None
+                self._keep(labels)
+            elif self._version != state.version:
+                self._keep(self._folder.load_labels(self.name))
             return self._labels, self._version
+
+    def _keep(self, labels):
+        labels.flags.writeable = False
+        self._labels, self._version = labels, self._state.version
 
     def save(self, patch, version, page, sequence):
         """Write the labels with a patch, and return their version.
@@ -129,10 +135,9 @@ class OpenPhoto:
                 raise Stale
             labels = patch.apply(labels)
             self._folder.save_labels(self.name, labels)
-            labels.flags.writeable = False
             state.version += 1
-            state.signature, state.writer, state.sequence = self._folder.signature(self.name), page, sequence
-            self._labels, self._version = labels, state.version
+            state.found, state.writer, state.sequence = self._folder.version(self.name), page, sequence
+            self._keep(labels)
             return state.version
 
 

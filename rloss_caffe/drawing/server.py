@@ -24,7 +24,6 @@ from pathlib import Path
 
 from rloss_caffe.data.files import printable
 from rloss_caffe.data.reading import import_cv2
-from rloss_caffe.datasets.voc import IGNORE
 from rloss_caffe.drawing.photos import Patch, Photos, Stale
 from rloss_caffe.drawing.previews import CHOICES, Previews, Superseded, described, quantized
 from rloss_caffe.installation import add_extra
@@ -196,6 +195,8 @@ class _Pages:
 
     def __init__(self, folder, previews):
         self._folder, self._previews, self._photos = folder, previews, Photos(folder)
+        self._listing = threading.Lock()
+        folder.write_list()  # another program, or a sudden end, may have left it behind the label maps
         self._files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in TYPES}
 
     def application(self):
@@ -263,11 +264,10 @@ class _Pages:
         return self._response(self._files[name], TYPES[Path(name).suffix], packed=True)
 
     def _about_folder(self):
-        done = self._folder.progress()
+        folder = self._folder
         return self._json({
-            "folder": printable(self._folder.path), "classes": list(self._folder.classes),
-            "photos": [printable(name) for name in self._folder.names], "done": done,
-            "net": self._previews.has_net, **described(),
+            "classes": list(folder.classes), "photos": list(folder.names), "problems": list(folder.problems),
+            "done": [folder.has_labels(name) for name in folder.names], "net": self._previews.has_net, **described(),
         })  # fmt: skip
 
     def _open(self, number):
@@ -278,7 +278,7 @@ class _Pages:
     def _photo(self, number):
         """The pixels as they are stored: a new JPEG without the note that would turn them."""
         cv2 = import_cv2()
-        pixels = self._open(number).photo.pixels
+        pixels = self._open(number).pixels
         options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
         is_made, body = cv2.imencode(".jpg", pixels[:, :, ::-1], options)
         if not is_made:
@@ -289,7 +289,8 @@ class _Pages:
         opened = self._open(number)
         labels, version = opened.labels()
         height, width = labels.shape
-        about = {"width": width, "height": height, "version": version, "turned": opened.photo.turned}
+        about = {"width": width, "height": height, "version": version}
+        about["turned"] = self._folder.is_turned(opened.name)
         return self._framed(about, labels)
 
     def _version(self, number):
@@ -300,8 +301,13 @@ class _Pages:
         opened = self._open(number)
         labels, _ = opened.labels()
         patch = Patch(asked["box"], asked["runs"], labels.shape, len(self._folder.classes))
+        was_done = self._folder.has_labels(opened.name)
         version = opened.save(patch, asked["version"], asked["page"], asked["sequence"])
-        return self._json({"version": version, "done": bool((opened.labels()[0] != IGNORE).any())})
+        done = self._folder.has_labels(opened.name)
+        if done != was_done:
+            with self._listing:
+                self._folder.write_list()
+        return self._json({"version": version, "done": done})
 
     def _preview(self):
         asked = self._asked(
@@ -329,7 +335,7 @@ class _Pages:
 
         def result(stage):
             return self._previews.result(
-                asked["page"], (asked["photo"], version), opened.photo.pixels, labels, asked["choice"],
+                asked["page"], (asked["photo"], version), opened.pixels, labels, asked["choice"],
                 asked["options"], asked["push"], asked["net"], stage,
             )  # fmt: skip
 

@@ -12,9 +12,11 @@ for module in ("bottle", "waitress", "cv2"):
     pytest.importorskip(module, reason=f"rloss-caffe draw needs {module}")
 Image = pytest.importorskip("PIL.Image", reason="label maps need Pillow")
 
+from rloss_caffe.data.lists import read_list  # noqa: E402
 from rloss_caffe.data.palette import voc_palette  # noqa: E402
 from rloss_caffe.data.reading import read_image, read_label  # noqa: E402
 from rloss_caffe.datasets.strokes import draw_polyline  # noqa: E402
+from rloss_caffe.drawing.folder import LABELS, LIST  # noqa: E402
 from rloss_caffe.drawing.previews import CHOICES, coarse_scale  # noqa: E402
 from rloss_caffe.drawing.segment import segment_from_scribbles  # noqa: E402
 
@@ -65,7 +67,7 @@ def driver():
 @pytest.fixture
 def opened(driver, address, folder):
     """Opens a photograph by its name, in a page of its own."""
-    names = sorted(path.name for path in (folder / "JPEGImages").iterdir())
+    names = [path.stem for path in sorted((folder / "JPEGImages").iterdir())]
 
     def open_page(name):
         driver.get("about:blank")
@@ -81,8 +83,8 @@ def opened(driver, address, folder):
 
 def stored(folder, name):
     """The label map that is on the disk."""
-    found = [path for path in folder.rglob(f"{os.path.splitext(name)[0]}.png") if path.parent.name != "JPEGImages"]
-    return read_label(found[0]) if found else None
+    path = folder / LABELS / f"{name}.png"
+    return read_label(path) if path.exists() else None
 
 
 def drawn(*strokes, size=SIZE, width=3):
@@ -94,7 +96,7 @@ def drawn(*strokes, size=SIZE, width=3):
 
 
 def test_strokes_are_the_polylines_of_the_library_and_are_saved(opened, folder):
-    page = opened("00.png")
+    page = opened("00")
     page.keys("0")
     page.stroke([(5, 5), (60, 9), (8, 40)])
     page.keys("2")
@@ -103,11 +105,13 @@ def test_strokes_are_the_polylines_of_the_library_and_are_saved(opened, folder):
     page.wait_saved()
     expected = drawn(([(5, 5), (60, 9), (8, 40)], 0), ([(70, 60)], 2), ([(50, 30), (52, 50)], 2))
     np.testing.assert_array_equal(page.labels(), expected)
-    page.wait(lambda: np.array_equal(stored(folder, "00.png"), expected), "the file")
+    page.wait(lambda: np.array_equal(stored(folder, "00"), expected), "the file")
+    (entry,) = [entry for entry in read_list(folder / LIST, str(folder)) if entry.image.endswith("/00.png")]
+    np.testing.assert_array_equal(read_label(entry.label), expected)
 
 
 def test_keys_choose_classes_width_and_eraser(opened):
-    page = opened("01.png")
+    page = opened("01")
 
     def pressed():
         return page.run("return document.querySelector('#brushes [aria-pressed=true]').dataset.label")
@@ -130,7 +134,7 @@ def test_keys_choose_classes_width_and_eraser(opened):
 
 
 def test_undo_and_redo(opened, folder):
-    page = opened("02.png")
+    page = opened("02")
     page.keys("1")
     strokes = [([(10, 10), (50, 10)], 1), ([(10, 20), (50, 30)], 1), ([(10, 8), (50, 40)], 1)]
     for points, _ in strokes:
@@ -143,14 +147,14 @@ def test_undo_and_redo(opened, folder):
     page.element("redo").click()
     page.keys("y")
     np.testing.assert_array_equal(page.labels(), maps[2])
-    page.wait(lambda: np.array_equal(stored(folder, "02.png"), maps[2]), "the file")
+    page.wait(lambda: np.array_equal(stored(folder, "02"), maps[2]), "the file")
     page.stroke(strokes[2][0])
     assert not page.element("redo").is_enabled()
     page.keys("n")
-    page.wait(lambda: page.text("name") == "03.png", "the next photograph")
+    page.wait(lambda: page.text("name") == "03", "the next photograph")
     page.wait_open()
     page.keys("p")
-    page.wait(lambda: page.text("name") == "02.png", "the photograph")
+    page.wait(lambda: page.text("name") == "02", "the photograph")
     page.wait_open()
     np.testing.assert_array_equal(page.labels(), maps[3])
     page.keys("z")  # steps are kept
@@ -158,30 +162,30 @@ def test_undo_and_redo(opened, folder):
 
 
 def test_what_was_drawn_is_there_after_a_reload(opened, folder):
-    page = opened("03.png")
+    page = opened("03")
     page.keys("2")
     page.stroke([(20, 20), (40, 60)])
     page.wait_saved()
     page.driver.refresh()
     page.wait_open()
-    assert page.text("name") == "03.png"
+    assert page.text("name") == "03"
     np.testing.assert_array_equal(page.labels(), drawn(([(20, 20), (40, 60)], 2)))
     assert "✓" in page.run("return document.querySelector('#list [aria-current]').textContent")
 
 
 def test_a_page_that_is_left_in_the_middle_of_a_stroke_has_saved_it(opened, folder):
-    page = opened("04.png")
+    page = opened("04")
     page.keys("1")
     page.stroke([(10, 10), (50, 10)], hold=True)
     page.driver.get("about:blank")
-    page.wait(lambda: np.array_equal(stored(folder, "04.png"), drawn(([(10, 10), (50, 10)], 1))), "the file", 10)
+    page.wait(lambda: np.array_equal(stored(folder, "04"), drawn(([(10, 10), (50, 10)], 1))), "the file", 10)
 
 
 @pytest.mark.parametrize("choice", ["densecrf", "normalized_cut"])
 def test_the_preview_is_what_the_function_makes_of_the_strokes(opened, folder, choice):
     from selenium.webdriver.support.ui import Select
 
-    page = opened("05.png")
+    page = opened("05")
     Select(page.element("choice")).select_by_value(choice)
     page.keys("0")
     page.stroke([(4, 4), (90, 6)])
@@ -220,7 +224,7 @@ def colours(page, canvas, points):
 def test_a_palette_changes_what_is_seen_and_not_what_is_saved(opened, folder):
     from selenium.webdriver.support.ui import Select
 
-    page = opened("06.png")
+    page = opened("06")
     for key, row in (("0", 10), ("1", 30), ("2", 50)):
         page.keys(key)
         page.stroke([(10, row), (80, row)])
@@ -233,11 +237,11 @@ def test_a_palette_changes_what_is_seen_and_not_what_is_saved(opened, folder):
     Select(page.element("palette")).select_by_value("safe")
     page.wait(lambda: colours(page, "strokes", places) == [(0, 0, 0), (230, 159, 0), (86, 180, 233)], "Okabe and Ito's")
     page.wait_saved()
-    np.testing.assert_array_equal(np.unique(stored(folder, "06.png")), [0, 1, 2, NOTHING])
+    np.testing.assert_array_equal(np.unique(stored(folder, "06")), [0, 1, 2, NOTHING])
 
 
 def test_photographs_are_gone_through_by_key_and_counted(opened):
-    page = opened("07.png")
+    page = opened("07")
     count = int(page.text("progress").split()[0])
     assert page.text("progress").endswith(" of 17 drawn")
     page.keys("1")
@@ -257,7 +261,7 @@ def test_photographs_are_gone_through_by_key_and_counted(opened):
 
 
 def test_two_tabs_on_one_photograph(opened, address, folder):
-    page = opened("08.png")
+    page = opened("08")
     first = page.driver.current_window_handle
     number = page.driver.current_url.split("#")[1]
     page.driver.switch_to.new_window("tab")
@@ -280,18 +284,18 @@ def test_two_tabs_on_one_photograph(opened, address, folder):
         page.run("window.dispatchEvent(new Event('focus'))")
         other.wait(lambda: np.array_equal(other.labels(), mine), "what the first tab has saved")
         assert "changed elsewhere" in other.text("remark")
-        np.testing.assert_array_equal(stored(folder, "08.png"), mine)
+        np.testing.assert_array_equal(stored(folder, "08"), mine)
     finally:
         page.driver.close()
         page.driver.switch_to.window(first)
 
 
 def test_a_stale_save_is_told_and_may_be_kept(opened, folder):
-    page = opened("09.png")
+    page = opened("09")
     page.keys("1")
     page.stroke([(10, 10), (50, 10)])
     page.wait_saved()
-    path = next(path for path in folder.rglob("09.png") if path.parent.name != "JPEGImages")
+    path = folder / LABELS / "09.png"
     other = drawn(([(5, 60), (90, 60)], 2))
     Image.fromarray(other).save(path)  # another program
     page.stroke([(10, 20), (50, 20)])
@@ -305,7 +309,7 @@ def test_a_stale_save_is_told_and_may_be_kept(opened, folder):
 
 
 def test_bad_photographs_are_told_and_the_others_go_on(opened):
-    page = opened("21_cut.png")
+    page = opened("21_cut")
     page.wait(lambda: page.is_shown("trouble"), "the message")
     assert "21_cut.png" in page.text("trouble") and "\n" not in page.text("trouble")
     page.keys("1", "z", "g", "f", "g", "g")  # nothing to draw on
@@ -316,16 +320,16 @@ def test_bad_photographs_are_told_and_the_others_go_on(opened):
 
 
 def test_a_name_is_never_markup(opened):
-    page = opened("22 <img src=x onerror=alert(1)>.png")
+    page = opened("22 <img src=x onerror=alert(1)>")
     assert page.run("return document.images.length") == 0
-    assert page.text("name") == "22 <img src=x onerror=alert(1)>.png"
+    assert page.text("name") == "22 <img src=x onerror=alert(1)>"
     from selenium.common.exceptions import NoAlertPresentException
 
     with pytest.raises(NoAlertPresentException):
         page.driver.switch_to.alert  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["23_cmyk.jpg", "24_16bit.png"])
+@pytest.mark.parametrize("name", ["23_cmyk", "24_16bit"])
 def test_other_kinds_of_photographs_are_drawn_on(opened, folder, name):
     page = opened(name)
     page.keys("1")
@@ -335,7 +339,7 @@ def test_other_kinds_of_photographs_are_drawn_on(opened, folder, name):
 
 
 def test_a_turned_photograph_is_shown_as_stored_and_told(opened, folder):
-    page = opened("20_turned.jpg")
+    page = opened("20_turned")
     assert "EXIF" in page.text("remark")
     assert page.run("const {photo} = window.drawing.state; return [photo.width, photo.height]") == list(SIZE[::-1])
     pixels = read_image(str(folder / "JPEGImages" / "20_turned.jpg"))[:, :, ::-1]
@@ -345,11 +349,11 @@ def test_a_turned_photograph_is_shown_as_stored_and_told(opened, folder):
     page.keys("1")
     page.stroke([(10, 60), (80, 60)])
     page.wait_saved()
-    np.testing.assert_array_equal(stored(folder, "20_turned.jpg"), drawn(([(10, 60), (80, 60)], 1)))
+    np.testing.assert_array_equal(stored(folder, "20_turned"), drawn(([(10, 60), (80, 60)], 1)))
 
 
 def test_zoom_and_pan_move_the_strokes_with_the_photograph(opened):
-    page = opened("10.png")
+    page = opened("10")
     page.keys("1")
     before = page.run("return window.drawing.view.scale")
     page.keys("+", "+", "+", "\ue014", "\ue015")  # arrows
@@ -372,7 +376,7 @@ def test_pen_finger_and_two_fingers(opened):
     from selenium.webdriver.common.actions.action_builder import ActionBuilder
     from selenium.webdriver.common.actions.pointer_input import PointerInput
 
-    page = opened("11.png")
+    page = opened("11")
     page.keys("1")
     page.stroke([(10, 10), (50, 10)], kind="touch")
     page.stroke([(10, 20), (50, 20)], kind="pen")
@@ -402,7 +406,7 @@ def test_pen_finger_and_two_fingers(opened):
 
 
 def test_everything_that_can_be_focused_has_a_name(opened):
-    page = opened("01.png")
+    page = opened("01")
     nodes = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     nameless, count = [], 0
     for node in nodes:
@@ -416,7 +420,7 @@ def test_everything_that_can_be_focused_has_a_name(opened):
 
 
 def test_nothing_is_asked_of_others(opened, address):
-    page = opened("01.png")
+    page = opened("01")
     asked = page.run("return performance.getEntries().map((each) => each.name).filter((name) => name.includes('://'))")
     assert len(asked) > 5
     assert all(name.startswith((address, "blob:")) for name in asked)
@@ -452,11 +456,11 @@ def test_killed_while_a_stroke_is_drawn(driver, folder, tmp_path):
         os.kill(process.pid, signal.SIGKILL)
         killed = time.monotonic()
         process.wait()
-        found = stored(root, "a.png")
+        found = stored(root, "a")
         old = max(x for when, x in seen if killed - when > 2)
         assert old > 10 and (found[5, 5 : old + 1] == 1).all()
         assert set(np.unique(found)) == {1, NOTHING}
-        assert not list(root.rglob("*.part")) or stored(root, "a.png") is not None
+        assert not list(root.rglob("*.part")) or stored(root, "a") is not None
         page.wait(lambda: "Not saved" in page.text("saved"), "the message", 10)
         driver.execute_script("window.drawing.state.map = null")  # so that leaving asks nothing
     page.problems()  # that the server does not answer

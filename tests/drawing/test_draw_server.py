@@ -17,6 +17,8 @@ for module in ("bottle", "waitress", "cv2"):
     pytest.importorskip(module, reason=f"rloss-caffe draw needs {module}")
 Image = pytest.importorskip("PIL.Image", reason="label maps need Pillow")
 
+from rloss_caffe.drawing.folder import LABELS  # noqa: E402
+
 CLASSES = ("background", "cat", "dog")
 SECRET = b"a line that stands outside of the folder"
 
@@ -27,7 +29,12 @@ def folder(tmp_path_factory):
     photos = root / "JPEGImages"
     photos.mkdir(parents=True)
     random = np.random.RandomState(0)
-    for name, size in (("a.png", (20, 30)), ("b.png", (40, 24)), ("c <img src=x onerror=alert(1)>.png", (16, 16))):
+    for name, size in (
+        ("a.png", (20, 30)),
+        ("b.png", (40, 24)),
+        ("f_later.png", (9, 9)),
+        ("c <img src=x onerror=alert(1)>.png", (16, 16)),
+    ):
         Image.fromarray(random.randint(0, 256, (*size, 3)).astype(np.uint8)).save(photos / name)
     (root.parent / "secret.txt").write_bytes(SECRET)
     (photos / "d_link.png").symlink_to(root.parent / "secret.txt")
@@ -172,11 +179,18 @@ def test_no_path_leads_out_of_the_folder(address, path):
 
 
 def test_a_link_out_of_the_folder_shows_nothing_of_what_it_leads_to(address):
-    photos = json.loads(request(address, "folder")[2])["photos"]
-    for number, name in enumerate(photos):
-        if "link" in name:
-            status, _, text = request(address, f"photos/{number}")
-            assert status == 422 and SECRET not in text
+    told = json.loads(request(address, "folder")[2])
+    assert not [name for name in told["photos"] if "link" in name]
+    assert [line for line in told["problems"] if "d_link.png" in line and "out of the folder" in line]
+
+
+def test_a_photograph_that_becomes_a_link_shows_nothing_either(address, folder):
+    path = folder / "JPEGImages" / "f_later.png"
+    number = number_of(address, "f_later")
+    path.unlink()
+    path.symlink_to(folder.parent / "secret.txt")
+    status, _, text = request(address, f"photos/{number}")
+    assert status == 422 and SECRET not in text and b"out of the folder" in text
 
 
 def test_a_damaged_photograph_is_told_in_a_line(address):
@@ -197,9 +211,7 @@ def test_strokes_are_saved_and_read_again(address, folder):
     again, after = labels(address, 0)
     np.testing.assert_array_equal(after, expected)
     assert again["version"] == answer["version"] > about["version"]
-    stored = [path for path in folder.rglob("a.png") if path.parent.name != "JPEGImages"]
-    assert len(stored) == 1
-    with Image.open(stored[0]) as image:
+    with Image.open(folder / LABELS / "a.png") as image:
         assert image.mode == "P"
         np.testing.assert_array_equal(np.asarray(image), expected)
 
@@ -222,7 +234,7 @@ def test_a_file_that_another_program_changes_is_a_new_version(address, folder):
     version, values = labels(address, 1)
     assert send(address, "labels/1", patch(version["version"]), "PUT")[0] == 200
     before = labels(address, 1)[0]["version"]
-    path = next(path for path in folder.rglob("b.png") if path.parent.name != "JPEGImages")
+    path = folder / LABELS / "b.png"
     other = np.full(values.shape, 2, np.uint8)
     Image.fromarray(other).save(path)
     assert send(address, "labels/1", patch(before), "PUT")[0] == 409
@@ -378,7 +390,7 @@ def test_slow_bodies_hold_up_nobody(address):
 def test_names_of_files_are_data(address):
     _, _, text = request(address, "folder")
     number = number_of(address, "onerror")
-    assert json.loads(text)["photos"][number] == "c <img src=x onerror=alert(1)>.png"
+    assert json.loads(text)["photos"][number] == "c <img src=x onerror=alert(1)>"
     assert request(address, "folder")[1]["Content-Type"] == "application/json"
     status, headers, body = request(address, f"photos/{number}")
     assert status == 200 and headers["Content-Type"] == "image/jpeg" and body[:3] == b"\xff\xd8\xff"
@@ -386,7 +398,7 @@ def test_names_of_files_are_data(address):
 
 def test_labels_that_cannot_be_written_are_told(address, folder):
     if os.geteuid() == 0:
-        where = next(path for path in folder.rglob("a.png") if path.parent.name != "JPEGImages").parent
+        where = folder / LABELS
         away = where.with_name("away")
         where.rename(away)
         where.write_text("a file where the folder was")

@@ -353,6 +353,9 @@ function makeList() {
     const button = event.target.closest("button");
     if (button) show(Number(button.dataset.number));
   });
+  byId("problems").hidden = !state.folder.problems.length;
+  byId("problems_count").textContent = `${state.folder.problems.length} left out`;
+  byId("problems_text").textContent = state.folder.problems.slice(0, 200).join("\n");
   byId("only_open").addEventListener("change", () => list.classList.toggle("only_open", byId("only_open").checked));
 }
 
@@ -789,6 +792,7 @@ function listen() {
   document.addEventListener("keydown", pressed);
   document.addEventListener("keyup", released);
   window.addEventListener("resize", resize);
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => repaint());
   new ResizeObserver(resize).observe(byId("panes"));
   window.addEventListener("pagehide", saveAtOnce);
   window.addEventListener("focus", lookForChanges);

@@ -169,7 +169,7 @@ export class Pane {
     const rows = this.places(height, y0 + 0.5 / this.scale, map.height, map.step);
     const table = new Uint32Array(256);
     for (let value = -127; value < 128; value++) {
-      const alpha = Math.round(Math.sqrt(Math.abs(value) / 127) * STRONGEST);
+      const alpha = Math.abs(value) < 2 ? 0 : Math.round((Math.abs(value) / 127) ** 0.7 * STRONGEST);
       table[value + 128] = ((alpha << 24) | (value > 0 ? 0x2020e0 : 0xf06414)) >>> 0;
     }
     for (let y = 0; y < height; y++) {
