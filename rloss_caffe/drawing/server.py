@@ -25,7 +25,7 @@ from pathlib import Path
 from rloss_caffe.data.files import printable
 from rloss_caffe.data.reading import import_cv2
 from rloss_caffe.drawing.photos import Patch, Photos, Stale
-from rloss_caffe.drawing.previews import CHOICES, Previews, Superseded, described, quantized
+from rloss_caffe.drawing.previews import CHOICES, LARGEST_PUSH, Previews, Superseded, described, quantized
 from rloss_caffe.installation import add_extra
 
 __all__ = ["DrawServer"]
@@ -324,6 +324,8 @@ class _Pages:
                 raise _Refusal(
                     "422 Unprocessable Entity", f"{choice.label} has no slider {name[:40]!r} with this value"
                 )
+        if not 0 <= asked["push"] <= LARGEST_PUSH:
+            raise _Refusal("422 Unprocessable Entity", f"push must be from 0 to {LARGEST_PUSH:g}")
         if asked["net"] and not self._previews.has_net:
             raise _Refusal("422 Unprocessable Entity", "there is no net here: --net and --weights name one")
         if not 0 <= asked["gradient"] < len(self._folder.classes) and asked["gradient"] != -1:

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers.browser import Page, chromium, serving
+from helpers.browser import COMPILED, Page, chromium, serving
 
 for module in ("bottle", "waitress", "cv2"):
     pytest.importorskip(module, reason=f"rloss-caffe draw needs {module}")
@@ -203,7 +203,7 @@ def test_the_preview_is_what_the_function_makes_of_the_strokes(opened, folder, c
     assert len(np.unique(expected)) == 2
     np.testing.assert_array_equal(page.result(), expected)
     page.keys("g")
-    page.wait(lambda: "Gradient of cat" in page.text("numbers"), "the gradient")
+    page.wait(lambda: "Gradient of cat" in page.text("numbers"), "the gradient", COMPILED)
     assert page.run("return window.drawing.state.result.more.some((value) => value !== 0)")
 
 

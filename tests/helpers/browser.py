@@ -15,6 +15,7 @@ from helpers.paths import ROOT
 
 # Where Debian, Ubuntu and Fedora put them
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+COMPILED = 300  # seconds, in which the first preview of a fresh installation has its kernels
 DRIVERS = ("chromedriver", "/usr/lib/chromium/chromedriver", "/usr/lib/chromium-browser/chromedriver")
 
 
@@ -160,7 +161,7 @@ class Page:
         self.wait(lambda: self.text("saved") == "Saved", "the save")
 
     def wait_full(self):
-        self.wait(lambda: re.fullmatch(r"[0-9.]+ s", self.text("state")), "the preview")
+        self.wait(lambda: re.fullmatch(r"[0-9.]+ s", self.text("state")), "the preview", COMPILED)
 
     def problems(self):
         """What the browser's console complains of."""
