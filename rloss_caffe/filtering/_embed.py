@@ -16,35 +16,39 @@ from numba.extending import intrinsic
 
 from rloss_caffe.filtering._plain import LANES
 
-__all__ = ["embed_lanes"]
+__all__ = ["copy_lanes", "divide_lanes", "embed_lanes", "fill_lanes", "mark_lanes"]
 
 _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
+_FLOATS = ir.VectorType(ir.FloatType(), LANES)
 
 
 @intrinsic(prefer_literal=True)
-def embed_lanes(typing_context, dimension, words, features, block, scale, low, shift, keys, ranks, weights, extreme):
-    """Embed the sixteen pixels of one block.
+def embed_lanes(
+    typing_context, dimension, words, tile, block, scale, low, shift, limit, keys, orders, place, weights, extreme
+):
+    """Embed the sixteen pixels of one block; whether a coordinate is beyond `limit`, or a feature no number.
 
-    features (d, n) with n a multiple of 16, keys (words, 16), ranks (16,), weights (blocks, d + 1, 16), extreme (16,).
+    tile (d, 16) holds the features; sixteen columns of keys (words, m) and orders (m,), from `place`; weights
+    (blocks, d + 1, 16), extreme (16,).
     A key packs the first d coordinates of the simplex's remainder-0 vertex, each minus ``low``, shifted by ``shift``;
-    several words share them evenly. ``ranks`` packs four bits a coordinate. ``extreme``: the largest |coordinate|.
+    several words share them evenly. ``orders`` packs the coordinates in the order of falling ranks, four bits each.
+    ``extreme``: the largest |coordinate|. Beyond the limit, keys and orders hold anything.
     """
     d, n_words = dimension.literal_value, words.literal_value
 
     def generate(context, builder, signature, arguments):
         types_ = signature.args
-        _, _, features, block, scale, low, shift, keys, ranks, weights, extreme = arguments
-        features, scale, low, shift, keys, ranks, weights, extreme = (
+        _, _, tile, block, scale, low, shift, limit, keys, orders, place, weights, extreme = arguments
+        tile, scale, low, shift, keys, orders, weights, extreme = (
             _Array(context, builder, types_[position], value)
             for position, value in zip(
-                (2, 4, 5, 6, 7, 8, 9, 10), (features, scale, low, shift, keys, ranks, weights, extreme)
+                (2, 4, 5, 6, 8, 9, 11, 12), (tile, scale, low, shift, keys, orders, weights, extreme)
             )
         )
-        floats = ir.VectorType(ir.FloatType(), LANES)
+        floats = _FLOATS
         ints = ir.VectorType(_I32, LANES)
         longs = ir.VectorType(_I64, LANES)
-        offset = builder.mul(block, ir.Constant(block.type, LANES))
 
         def constant(value):
             return ir.Constant(floats, [float(value)] * LANES)
@@ -53,24 +57,16 @@ def embed_lanes(typing_context, dimension, words, features, block, scale, low, s
             return ir.Constant(ints, [value] * LANES)
 
         def spread(scalar, vector):
-            undefined = ir.Constant(vector, ir.Undefined)
-            single = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
-            zeros = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
-            return builder.shuffle_vector(single, undefined, zeros)
+            return _spread(builder, scalar, vector)
 
         def call(name, vector):
-            name = f"llvm.{name}.v{LANES}f32"
-            function = builder.module.globals.get(name)
-            if function is None:
-                function = ir.Function(builder.module, ir.FunctionType(floats, [floats]), name)
-            return builder.call(function, [vector])
+            return _call(builder, name, vector)
 
         # Elevate: E f, in the triangular form of the paper's equation for E.
         elevated = [None] * (d + 1)
         partial = constant(0)
         for j in range(d, 0, -1):
-            feature = features.load_vector([j - 1, offset], floats)
-            scaled = builder.fmul(feature, spread(scale.load([j - 1]), floats))
+            scaled = builder.fmul(tile.load_vector([j - 1, 0], floats), spread(scale.load([j - 1]), floats))
             elevated[j] = builder.fsub(partial, builder.fmul(constant(j), scaled))
             partial = builder.fadd(partial, scaled)
         elevated[0] = partial
@@ -86,12 +82,12 @@ def embed_lanes(typing_context, dimension, words, features, block, scale, low, s
 
         # Rank the differences; a tie goes to the later coordinate.
         difference = [builder.fsub(a, b) for a, b in zip(elevated, nearest)]
-        rank = [integer(0)] * (d + 1)
+        rank = [integer(i) for i in range(d + 1)]
         for i in range(d + 1):
             for j in range(i + 1, d + 1):
-                smaller = builder.zext(builder.fcmp_ordered("<", difference[i], difference[j]), ints)
-                rank[i] = builder.add(rank[i], smaller)
-                rank[j] = builder.add(rank[j], builder.sub(integer(1), smaller))
+                smaller = builder.sext(builder.fcmp_ordered("<", difference[i], difference[j]), ints)
+                rank[i] = builder.sub(rank[i], smaller)
+                rank[j] = builder.add(rank[j], smaller)
 
         # Where rounding left the plane, step back along the coordinates with the extreme ranks.
         for i in range(d + 1):
@@ -114,7 +110,7 @@ def embed_lanes(typing_context, dimension, words, features, block, scale, low, s
         for r in range(1, d + 1):
             weights.store_vector([block, r, 0], builder.fsub(by_rank[d - r], by_rank[d + 1 - r]))
 
-        # Pack the key and the ranks, remember the largest coordinate.
+        # Pack the key and the order of the ranks, remember the largest coordinate.
         packed = [ir.Constant(longs, [0] * LANES) for _ in range(n_words)]
         per_word = -(-d // n_words)
         largest = extreme.load_vector([0], floats)
@@ -126,14 +122,95 @@ def embed_lanes(typing_context, dimension, words, features, block, scale, low, s
             largest = builder.select(builder.fcmp_ordered(">", size, largest), size, largest)
         extreme.store_vector([0], largest)
         for word in range(n_words):
-            keys.store_vector([word, 0], packed[word])
-        code = ir.Constant(longs, [0] * LANES)
+            keys.store_vector([word, place], packed[word])
+        order = ir.Constant(longs, [0] * LANES)
         for i in range(d + 1):
-            code = builder.add(code, builder.shl(builder.zext(rank[i], longs), ir.Constant(longs, [4 * i] * LANES)))
-        ranks.store_vector([0], code)
+            nibble = builder.mul(builder.zext(builder.sub(integer(d), rank[i]), longs), ir.Constant(longs, [4] * LANES))
+            order = builder.or_(order, builder.shl(ir.Constant(longs, [i] * LANES), nibble))
+        orders.store_vector([place], order)
+
+        # A feature that is no number makes the sum of all no number, or infinite, whose difference is none.
+        beyond = builder.fcmp_ordered(">", largest, spread(limit, floats))
+        bad = builder.fcmp_unordered("uno", builder.fsub(partial, partial), constant(0))
+        bits = builder.bitcast(builder.or_(beyond, bad), ir.IntType(LANES))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    arguments = (dimension, words, tile, block, scale, low, shift, limit, keys, orders, place, weights, extreme)
+    return types.boolean(*arguments), generate
+
+
+@intrinsic
+def copy_lanes(typing_context, target, row, source, first):
+    """``target[row] = source[first:first + 16]``."""
+
+    def generate(context, builder, signature, arguments):
+        target, source = _arrays(context, builder, signature, arguments, (0, 2))
+        target.store_vector([arguments[1], 0], source.load_vector([arguments[3]], _FLOATS))
         return context.get_dummy_value()
 
-    return types.void(dimension, words, features, block, scale, low, shift, keys, ranks, weights, extreme), generate
+    return types.void(target, types.int64, source, types.int64), generate
+
+
+@intrinsic
+def divide_lanes(typing_context, target, row, source, first, divisor):
+    """``target[row] = source[first:first + 16] / divisor``."""
+
+    def generate(context, builder, signature, arguments):
+        target, source = _arrays(context, builder, signature, arguments, (0, 2))
+        divisors = _spread(builder, arguments[4], _FLOATS)
+        quotients = builder.fdiv(source.load_vector([arguments[3]], _FLOATS), divisors)
+        target.store_vector([arguments[1], 0], quotients)
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64, source, types.int64, types.float32), generate
+
+
+@intrinsic
+def fill_lanes(typing_context, target, row, value):
+    """``target[row] = value``."""
+
+    def generate(context, builder, signature, arguments):
+        (target,) = _arrays(context, builder, signature, arguments, (0,))
+        target.store_vector([arguments[1], 0], _spread(builder, arguments[2], _FLOATS))
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64, types.float32), generate
+
+
+@intrinsic
+def mark_lanes(typing_context, marks, first, source, place, is_new):
+    """1 in ``marks[first:first + 16]`` where ``|source[place:place + 16]| >= 1``, and elsewhere 0 if they are new."""
+
+    def generate(context, builder, signature, arguments):
+        marks, source = _arrays(context, builder, signature, arguments, (0, 2))
+        one, zero = (ir.Constant(_FLOATS, [value] * LANES) for value in (1.0, 0.0))
+        sizes = _call(builder, "fabs", source.load_vector([arguments[3]], _FLOATS))
+        old = builder.select(arguments[4], zero, marks.load_vector([arguments[1]], _FLOATS))
+        hit = builder.fcmp_ordered(">=", sizes, one)
+        marks.store_vector([arguments[1]], builder.select(hit, one, old))
+        return context.get_dummy_value()
+
+    return types.void(marks, types.int64, source, types.int64, types.boolean), generate
+
+
+def _arrays(context, builder, signature, arguments, places):
+    return [_Array(context, builder, signature.args[place], arguments[place]) for place in places]
+
+
+def _spread(builder, scalar, vector):
+    """A vector that holds a scalar in every lane."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    single = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(single, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
+
+
+def _call(builder, name, vector):
+    """LLVM's own function of that name, of sixteen lanes."""
+    name = f"llvm.{name}.v{LANES}f32"
+    function = builder.module.globals.get(name)
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(_FLOATS, [_FLOATS]), name)
+    return builder.call(function, [vector])
 
 
 class _Array:

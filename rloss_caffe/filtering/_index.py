@@ -2,7 +2,9 @@
 
 A key holds the first d coordinates of a lattice point in bit fields of one or more 64-bit words. The fields never
 overflow into each other, so that a step along lattice axis j is the addition of one constant, ``steps[:, j]``, to the
-key. The d + 1 vertices of a simplex are such steps, taken in the order of the ranks.
+key. The d + 1 vertices of a simplex are such steps, taken in the order of the ranks, and one step more leads back to
+the first. Every step that was taken once is remembered, ``edges[j]`` of the point where it starts: a pixel looks up
+one vertex by its key and walks to the others, and most of what the blur needs to know is found on the way.
 """
 
 from functools import lru_cache
@@ -11,9 +13,11 @@ import numpy as np
 from numba import njit
 
 from rloss_caffe.filtering import _choice
-from rloss_caffe.filtering._plain import LANES, embed_lanes
+from rloss_caffe.filtering._plain import LANES, copy_lanes, divide_lanes, embed_lanes, fill_lanes, mark_lanes
 from rloss_caffe.numerics.compiling import jit
 
+DONE, FULL, OUT_OF_RANGE = 0, 1, 2  # what became of a band: indexed, or the table needs to grow, or the keys do
+GROUP = 16  # blocks that are embedded together before their points are looked up
 EMPTY = -1  # no key: the fields leave the sign bit of the first word unused
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing
@@ -21,44 +25,43 @@ _MIXER = np.uint64(0xD6E8FEB86659FD93)
 
 
 @njit
-def _slot_of(key, table, words):
-    """The slot that holds `key`, or the empty one where it belongs (linear probing)."""
-    mixed = np.uint64(key[0])
+def _slot_of(keys, column, table, words):
+    """Where the table holds the key in a column of `keys`, or the empty place where it belongs (linear probing).
+
+    A slot of the flat table is a key and, behind it, the point's number.
+    """
+    mixed = np.uint64(keys[0, column])
     for word in range(1, words):
-        mixed = (mixed * _MIXER) ^ (mixed >> np.uint64(29)) ^ np.uint64(key[word])
-    mask = np.int64(table.shape[0] - 1)
+        mixed = (mixed * _MIXER) ^ (mixed >> np.uint64(29)) ^ np.uint64(keys[word, column])
+    size = np.uint64(words + 1)
+    mask = np.uint64(table.shape[0]) // size - np.uint64(1)
     hashed = mixed * _MULTIPLIER
-    slot = np.int64((hashed >> np.uint64(20)) ^ (hashed >> np.uint64(42))) & mask
-    while table[slot, 0] != EMPTY:
-        same = table[slot, 0] == key[0]
+    place = (((hashed >> np.uint64(20)) ^ (hashed >> np.uint64(42))) & mask) * size
+    while table[place] != EMPTY:
+        same = table[place] == keys[0, column]
         for word in range(1, words):
-            same = same and table[slot, word] == key[word]
+            same = same and table[place + np.uint64(word)] == keys[word, column]
         if same:
             break
-        slot = (slot + 1) & mask
-    return slot
+        place += size
+        if place == np.uint64(table.shape[0]):
+            place = np.uint64(0)
+    return place
 
 
 @njit
-def _grow(points, count, table, numbers, words):
-    """A table and a list of points of twice the size."""
-    bigger_table = np.full((2 * table.shape[0], words), EMPTY, np.int64)
-    bigger_numbers = np.empty(2 * table.shape[0], np.int32)
-    bigger_points = np.empty((2 * points.shape[0], words), np.int64)
-    bigger_points[:count] = points[:count]
-    key = np.empty(words, np.int64)
-    for number in range(count):
-        for word in range(words):
-            key[word] = points[number, word]
-        slot = _slot_of(key, bigger_table, words)
-        for word in range(words):
-            bigger_table[slot, word] = key[word]
-        bigger_numbers[slot] = number
-    return bigger_points, bigger_table, bigger_numbers
+def _insert(keys, column, place, count, table, points, edges, words, n_vertices):
+    """Give a key that is not in the table the number `count`; no step from there is known."""
+    for word in range(words):
+        table[place + np.uint64(word)] = keys[word, column]
+        points[count, word] = keys[word, column]
+    table[place + np.uint64(words)] = count
+    for axis in range(n_vertices):
+        edges[np.uint64((count + 1) * n_vertices + axis)] = EMPTY
 
 
 def index_kernels(dimension, words):
-    """The kernels ``(index_simplices, insert_points, find_neighbours)`` for keys of that shape."""
+    """The kernels ``(index_simplices, grow, merge, find_neighbours)`` for keys of that shape."""
     return _choice.kernels(make_index_kernels, dimension, words)
 
 
@@ -67,116 +70,175 @@ def make_index_kernels(loops, dimension, words):
     """The kernels from one set of inner loops, the generated or the plain one."""
     n_vertices = dimension + 1
 
-    @jit(special=(loops.NAME, dimension, words), inner=loops)
-    def index_simplices(features, scale, low, shift, steps, first, last, total, capacity, weights, vertices, extreme):
-        """Embed the blocks ``first .. last`` of sixteen pixels and number their vertices in the order they are met.
+    @jit(special=(loops.NAME, dimension), inner=loops, error_model="numpy", forceinline=True)
+    def load_features(values, flat, columns, rows, divisor, region, first, tile):
+        """Write the features of sixteen pixels into ``tile`` (d, 16), and where asked for, the region of interest.
 
-        Writes ``weights`` (blocks, d + 1, 16), ``vertices`` (total, d + 1) and ``extreme`` (16,), and returns the
-        points' keys (count, words), their table and its numbers. Neighbouring pixels often share a simplex: one that
-        was met before is copied, not looked up vertex by vertex.
+        They are ``values`` (channels, n) themselves, which are ``flat``, too; of an image, where ``columns`` and
+        ``rows`` hold the positions' features, those two and the channels over ``divisor``. Behind the last pixel they
+        are 0. A local name for an array would be counted for every block.
         """
-        table = np.full((capacity, words), EMPTY, np.int64)
-        numbers = np.empty(capacity, np.int32)
-        points = np.empty((capacity // 2, words), np.int64)
-        count = 0
-        # More slots would find little more, and cost the lattice its place in the cache.
-        remembered = 1024  # direct-mapped memory of simplices: the last pixel seen in each slot, its key and ranks
-        while remembered < (last - first) * LANES // 4 and remembered < 16384:
-            remembered *= 2
-        memory = np.full(remembered, -1, np.int32)
-        memory_keys = np.empty((remembered, words), np.int64)
-        memory_ranks = np.empty(remembered, np.int64)
-        keys = np.empty((words, LANES), np.int64)
-        ranks = np.empty(LANES, np.int64)
-        key = np.empty(words, np.int64)
-        axis_of_rank = np.empty(n_vertices, np.int64)
+        channels, total = values.shape
+        width = columns.shape[0]
+        count = min(LANES, total - first)
+        row = first // max(width, 1)
+        column = first - row * width
+        if count == LANES and width == 0:
+            for channel in range(channels):
+                copy_lanes(tile, channel, flat, channel * total + first)
+        elif count == LANES and column + LANES <= width:
+            copy_lanes(tile, 0, columns, column)
+            fill_lanes(tile, 1, rows[row])
+            for channel in range(channels):
+                divide_lanes(tile, 2 + channel, flat, channel * total + first, divisor)
+        else:
+            for lane in range(LANES):
+                is_pixel = lane < count
+                if width > 0:
+                    tile[0, lane] = columns[column] if is_pixel else 0
+                    tile[1, lane] = rows[row] if is_pixel else 0
+                    column += 1
+                    if column == width:
+                        column = 0
+                        row += 1
+                for channel in range(channels):
+                    feature = values[channel, first + lane] / divisor if is_pixel else np.float32(0)
+                    tile[dimension - channels + channel, lane] = feature
+        if region.shape[0] == 0:
+            return
+        if count == LANES:
+            for channel in range(channels):
+                mark_lanes(region, first, flat, channel * total + first, channel == 0)
+        else:
+            for pixel in range(first, first + count):
+                region[pixel] = 0
+                for channel in range(channels):
+                    if abs(values[channel, pixel]) >= 1:
+                        region[pixel] = 1
 
-        for block in range(first, last):
-            embed_lanes(dimension, words, features, block, scale, low, shift, keys, ranks, weights, extreme)
-            for lane in range(min(LANES, total - block * LANES)):
-                pixel = block * LANES + lane
-                code = ranks[lane]
-                mixed = np.uint64(code) * _MIXER
-                for word in range(words):
-                    mixed = (mixed ^ np.uint64(keys[word, lane])) * _MULTIPLIER
-                slot = np.int64(mixed >> np.uint64(32)) & np.int64(remembered - 1)
-                seen = np.int64(memory[slot])
-                if seen >= 0:
-                    same = memory_ranks[slot] == code
-                    for word in range(words):
-                        same = same and memory_keys[slot, word] == keys[word, lane]
-                    if same:
-                        for r in range(n_vertices):
-                            vertices[pixel, r] = vertices[seen, r]
-                        continue
-                memory[slot] = pixel
-                memory_ranks[slot] = code
-                for word in range(words):
-                    memory_keys[slot, word] = keys[word, lane]
+    @jit(special=(loops.NAME, dimension, words), inner=loops, error_model="numpy")
+    def index_simplices(
+        source, scale, low, shift, limit, steps, last, total, state, table, points, edges, weights, vertices, extreme
+    ):
+        """Embed blocks of sixteen pixels and number their vertices in the order they are met.
 
-                if 2 * (count + n_vertices) > table.shape[0]:
-                    points, table, numbers = _grow(points, count, table, numbers, words)
-                for i in range(n_vertices):
-                    axis_of_rank[(code >> (4 * i)) & 15] = i
-                for word in range(words):
-                    key[word] = keys[word, lane]
-                for r in range(n_vertices):
-                    if r > 0:  # vertex r: one more step along the axis with the r-th largest rank
-                        axis = axis_of_rank[n_vertices - r]
+        ``state`` is the next block and the number of points, before and after. Writes ``weights`` (blocks, d + 1, 16),
+        ``vertices`` (total, d + 1) and ``extreme`` (16,), and adds to the points' keys (capacity, words), their
+        ``table`` (slots (words + 1),) and the ``edges`` (capacity + 1, d + 1) between them, where row 0 is no point's,
+        so that a walk may go on from -1. Returns before `last` where the table is half full, or a coordinate beyond
+        `limit` or no number.
+        """
+        values, columns, rows, divisor, region = source
+        flat = values.reshape(values.size)
+        tile = np.empty((dimension, LANES), np.float32)
+        keys = np.empty((words, GROUP * LANES), np.int64)
+        orders = np.empty(GROUP * LANES, np.int64)
+        key = np.empty((words, 1), np.int64)
+        flat_edges = edges.reshape(edges.size)
+        n = np.int64(n_vertices)
+        count = state[1]
+        for group in range(state[0], last, GROUP):
+            if count + GROUP * LANES * n_vertices > points.shape[0]:
+                state[0], state[1] = group, count
+                return FULL
+            end = min(group + GROUP, last)
+            for block in range(group, end):
+                load_features(values, flat, columns, rows, divisor, region, block * LANES, tile)
+                place = (block - group) * LANES
+                if embed_lanes(
+                    dimension, words, tile, block, scale, low, shift, limit, keys, orders, place, weights, extreme
+                ):
+                    return OUT_OF_RANGE
+            first = group * LANES
+            for lane in range(min(end * LANES, total) - first):
+                pixel = np.uint64(first + lane)
+                place = _slot_of(keys, lane, table, words)
+                if table[place] == EMPTY:
+                    _insert(keys, lane, place, count, table, points, flat_edges, words, n_vertices)
+                    count += 1
+                number = table[place + np.uint64(words)]
+                order = orders[lane]
+                vertices[pixel, np.uint64(0)] = number
+                reached = number
+                for r in range(1, n_vertices):
+                    reached = np.int64(flat_edges[np.uint64(reached * n + (order & 15) + n)])
+                    order >>= 4
+                    vertices[pixel, np.uint64(r)] = reached
+                if reached >= 0:
+                    continue
+                order = orders[lane]
+                reached = number
+                for r in range(1, n_vertices):
+                    axis = order & 15
+                    order >>= 4
+                    following = np.int64(edges[reached + 1, axis])
+                    if following < 0:
                         for word in range(words):
-                            key[word] += steps[word, axis]
-                    slot = _slot_of(key, table, words)
-                    if table[slot, 0] == EMPTY:
-                        for word in range(words):
-                            table[slot, word] = key[word]
-                            points[count, word] = key[word]
-                        numbers[slot] = count
-                        count += 1
-                    vertices[pixel, r] = numbers[slot]
-        return points[:count], table, numbers
+                            key[word, 0] = points[reached, word] + steps[word, axis]
+                        place = _slot_of(key, 0, table, words)
+                        if table[place] == EMPTY:
+                            _insert(key, 0, place, count, table, points, flat_edges, words, n_vertices)
+                            count += 1
+                        following = table[place + np.uint64(words)]
+                        edges[reached + 1, axis] = following
+                    reached = following
+                    vertices[pixel, np.uint64(r)] = reached
+                edges[reached + 1, order & 15] = number  # one step more leads back
+        state[0], state[1] = last, count
+        return DONE
 
     @jit(special=(loops.NAME, dimension, words))
-    def insert_points(more, points, table, numbers):
-        """Add the keys ``more`` to a lattice; returns their numbers there and the lattice's grown arrays."""
-        count = points.shape[0]
-        capacity = max(count + more.shape[0], 1)
-        all_points = np.empty((capacity, words), np.int64)
-        all_points[:count] = points
-        renumbered = np.empty(more.shape[0], np.int32)
-        key = np.empty(words, np.int64)
-        for number in range(more.shape[0]):
-            if 2 * (count + 1) > table.shape[0]:
-                all_points, table, numbers = _grow(all_points, count, table, numbers, words)
+    def grow(points, edges, count, capacity):
+        """A table, and points and edges for that many points, that hold the `count` points there are."""
+        new_table = np.full(2 * capacity * (words + 1), EMPTY, np.int64)
+        new_points = np.empty((capacity, words), np.int64)
+        new_edges = np.empty((capacity + 1, n_vertices), np.int32)
+        new_points[:count] = points[:count]
+        new_edges[: count + 1] = edges[: count + 1]
+        key = np.empty((words, 1), np.int64)
+        for number in range(count):
             for word in range(words):
-                key[word] = more[number, word]
-            slot = _slot_of(key, table, words)
-            if table[slot, 0] == EMPTY:
-                for word in range(words):
-                    table[slot, word] = key[word]
-                    all_points[count, word] = key[word]
-                numbers[slot] = count
-                count += 1
-            renumbered[number] = numbers[slot]
-        return renumbered, all_points[:count], table, numbers
+                key[word, 0] = points[number, word]
+            place = _slot_of(key, 0, new_table, words)
+            for word in range(words):
+                new_table[place + np.uint64(word)] = key[word, 0]
+            new_table[place + np.uint64(words)] = number
+        return new_table, new_points, new_edges
 
     @jit(special=(loops.NAME, dimension, words))
-    def find_neighbours(points, table, numbers, steps, first_axis, last_axis, before, after):
+    def merge(more, table, points, edges, count, renumbered):
+        """Add the keys ``more`` to a lattice that has room for them; ``renumbered`` are their numbers there."""
+        flat_edges = edges.reshape(edges.size)
+        key = np.empty((words, 1), np.int64)
+        for number in range(more.shape[0]):
+            for word in range(words):
+                key[word, 0] = more[number, word]
+            place = _slot_of(key, 0, table, words)
+            if table[place] == EMPTY:
+                _insert(key, 0, place, count, table, points, flat_edges, words, n_vertices)
+                count += 1
+            renumbered[number] = table[place + np.uint64(words)]
+        return count
+
+    @jit(special=(loops.NAME, dimension, words))
+    def find_neighbours(table, points, edges, steps, first_axis, last_axis, before, after):
         """Along each axis, the numbers of the points one step before and after; the count where there is none."""
-        count = points.shape[0]
-        key = np.empty(words, np.int64)
+        count = before.shape[1]
+        key = np.empty((words, 1), np.int64)
         for axis in range(first_axis, last_axis):
             before[axis] = count
             for number in range(count):
-                for word in range(words):
-                    key[word] = points[number, word] + steps[word, axis]
-                slot = _slot_of(key, table, words)
-                if table[slot, 0] == EMPTY:
-                    after[axis, number] = count
-                else:
-                    after[axis, number] = numbers[slot]
-                    before[axis, numbers[slot]] = number
+                following = np.int64(edges[number + 1, axis])
+                if following < 0:
+                    for word in range(words):
+                        key[word, 0] = points[number, word] + steps[word, axis]
+                    place = _slot_of(key, 0, table, words)
+                    following = count if table[place] == EMPTY else table[place + np.uint64(words)]
+                after[axis, number] = following
+                if following < count:
+                    before[axis, following] = number
 
-    return index_simplices, insert_points, find_neighbours
+    return index_simplices, grow, merge, find_neighbours
 
 
 @jit

@@ -15,8 +15,12 @@ __all__ = [
     "SUM",
     "TILE",
     "blur_row",
+    "copy_lanes",
+    "divide_lanes",
     "embed_lanes",
+    "fill_lanes",
     "load_tile",
+    "mark_lanes",
     "slice_pixel",
     "splat_pixel",
     "store_tile",
@@ -30,8 +34,9 @@ SUM, DIFFERENCE, SIGN = 0, 1, 2  # what `sum_pairs` takes of a pair of pixels
 
 
 @njit
-def embed_lanes(dimension, words, features, block, scale, low, shift, keys, ranks, weights, extreme):
+def embed_lanes(dimension, words, tile, block, scale, low, shift, limit, keys, orders, place, weights, extreme):
     """Embed the sixteen pixels of one block: see `_embed.embed_lanes` for the arrays."""
+    bad = False
     d = dimension
     one, size = np.float32(1), np.float32(d + 1)
     reciprocal = one / size
@@ -40,15 +45,17 @@ def embed_lanes(dimension, words, features, block, scale, low, shift, keys, rank
     by_rank = np.empty(d + 1, np.float32)
     rank = np.empty(d + 1, np.int32)
     for lane in range(LANES):
-        pixel = block * LANES + lane
-
         # Elevate: E f, in the triangular form of the paper's equation for E.
         partial = np.float32(0)
         for j in range(d, 0, -1):
-            scaled = features[j - 1, pixel] * scale[j - 1]
+            scaled = tile[j - 1, lane] * scale[j - 1]
             elevated[j] = partial - np.float32(j) * scaled
             partial = partial + scaled
         elevated[0] = partial
+        largest = np.abs(elevated).max()
+        if not np.isfinite(partial) or largest > 1e6:  # a feature was no number, or ranks would be anything
+            extreme[lane] = max(extreme[lane], largest)
+            return True
 
         # The nearest point whose coordinates are all multiples of d + 1.
         total = np.float32(0)
@@ -84,17 +91,51 @@ def embed_lanes(dimension, words, features, block, scale, low, shift, keys, rank
         for r in range(1, d + 1):
             weights[block, r, lane] = by_rank[d - r] - by_rank[d + 1 - r]
 
-        # Pack the key and the ranks, remember the largest coordinate.
+        # Pack the key and the order of the ranks, remember the largest coordinate.
         for word in range(words):
-            keys[word, lane] = 0
+            keys[word, place + lane] = 0
         for i in range(d):
             field = np.int64(np.int32(nearest[i])) - np.int64(low[i])
-            keys[i // per_word, lane] += field << shift[i]
+            keys[i // per_word, place + lane] += field << shift[i]
             extreme[lane] = max(extreme[lane], abs(nearest[i]))
-        code = np.int64(0)
+        if extreme[lane] > limit:
+            bad = True
+        order = np.int64(0)
         for i in range(d + 1):
-            code += np.int64(rank[i]) << np.int64(4 * i)
-        ranks[lane] = code
+            order |= np.int64(i) << np.int64(4 * (d - rank[i]))
+        orders[place + lane] = order
+    return bad
+
+
+@njit
+def copy_lanes(target, row, source, first):
+    """``target[row] = source[first:first + 16]``."""
+    for lane in range(LANES):
+        target[row, lane] = source[first + lane]
+
+
+@njit
+def divide_lanes(target, row, source, first, divisor):
+    """``target[row] = source[first:first + 16] / divisor``."""
+    for lane in range(LANES):
+        target[row, lane] = source[first + lane] / divisor
+
+
+@njit
+def fill_lanes(target, row, value):
+    """``target[row] = value``."""
+    for lane in range(LANES):
+        target[row, lane] = value
+
+
+@njit
+def mark_lanes(marks, first, source, place, is_new):
+    """1 in ``marks[first:first + 16]`` where ``|source[place:place + 16]| >= 1``, and elsewhere 0 if they are new."""
+    for lane in range(LANES):
+        if abs(source[place + lane]) >= 1:
+            marks[first + lane] = 1
+        elif is_new:
+            marks[first + lane] = 0
 
 
 @njit

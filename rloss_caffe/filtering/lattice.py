@@ -21,6 +21,8 @@ __all__ = ["PermutohedralLattice", "check_range", "elevation_scales"]
 MAX_DIMENSION = 15  # ranks are packed into four bits each
 MAX_COORDINATE = 32767  # the original's keys are 16-bit and overflow silently beyond
 _WIDE_FIELD = 20  # bits a coordinate in keys of several words
+_FIRST_POINTS = 1 << 13  # that there is room for at first
+_NOTHING = np.empty(0, np.float32)
 _SMALL_BLUR = 1 << 18  # floats on the lattice below which a blur step is not worth waking threads for
 _LINE = 16  # floats in a cache line
 _SMALL_BAND = 1 << 13  # points below which a band is not worth a thread, nor a second order of summation
@@ -155,13 +157,18 @@ class PermutohedralLattice:
         return min(resolve_num_threads(self._num_threads), max(1, self.num_points // _SMALL_BAND))
 
     def _build(self, features, compatible):
+        """Index the points in the narrow fields that nearly all features fit; else in fields as wide as they need."""
         dimension, count = features.shape
         total = count + 1 if compatible and count % 4 else count
-        padded = -(-total // LANES) * LANES
-        if padded > count:
-            features = np.concatenate([features, np.zeros((dimension, padded - count), np.float32)], axis=1)
-
+        self._weights = np.empty((-(-total // LANES), dimension + 1, LANES), np.float32)
+        self._vertices = np.empty((total, dimension + 1), np.int32)
         scale = elevation_scales(dimension)
+        source = features, _NOTHING, _NOTHING, np.float32(1), _NOTHING
+        bits = min(62 // dimension, _WIDE_FIELD)
+        limit = (1 << (bits - 1)) - 2 * (dimension + 2)
+        low = np.full(dimension, -(1 << (bits - 1)))
+        if limit > 0 and self._index(source, scale, low, np.arange(dimension) * bits, 1, limit) is None:
+            return
         low, bits = _coordinate_fields(features, scale)
         words = 1
         if bits.sum() <= 62:
@@ -170,40 +177,53 @@ class PermutohedralLattice:
             words = -(-dimension // 3)
             shift = np.arange(dimension) % -(-dimension // words) * _WIDE_FIELD
             low = np.full(dimension, -(1 << (_WIDE_FIELD - 1)))
-        self._weights = np.empty((padded // LANES, dimension + 1, LANES), np.float32)
-        self._vertices = np.empty((total, dimension + 1), np.int32)
-        embedding = features, scale, low.astype(np.int32), shift.astype(np.int64)
-        self._index(embedding, _lattice_steps(dimension, words, shift))
+        largest = self._index(source, scale, low, shift, words, MAX_COORDINATE)
+        if largest is not None:
+            check_range(largest, dimension)
 
-    def _index(self, embedding, steps):
-        words, dimension = steps.shape[0], steps.shape[1] - 1
-        index_simplices, insert_points, find_neighbours = _index.index_kernels(dimension, words)
-        total = len(self._vertices)
+    def _index(self, source, scale, low, shift, words, limit):
+        """Number the lattice points; where a coordinate is beyond the limit, returns the largest that was met."""
+        dimension, total = len(scale), len(self._vertices)
+        index_simplices, grow, merge, find_neighbours = _index.index_kernels(dimension, words)
+        steps = _lattice_steps(dimension, words, shift)
+        limit = np.float32(min(limit, MAX_COORDINATE - dimension - 1))
+        fields = scale, low.astype(np.int32), shift.astype(np.int64), limit, steps
         bands = bounds(len(self._weights), self._threads())
 
         def index(first, last):
-            capacity = 1 << max(6, min(15, (2 * (last - first) * LANES * (dimension + 1)).bit_length()))
             extreme = np.zeros(LANES, np.float32)
-            result = index_simplices(
-                *embedding, steps, first, last, total, capacity, self._weights, self._vertices, extreme
-            )
-            return (extreme.max(), *result)
+            state = np.array([first, 0])
+            most = min(_FIRST_POINTS, (last - first) * LANES * (dimension + 1))
+            capacity = max(most, _index.GROUP * LANES * (dimension + 1))
+            lattice = grow(*_no_points(dimension, words), 0, 1 << (capacity - 1).bit_length())
+            while True:
+                arrays = (*lattice, self._weights, self._vertices, extreme)
+                outcome = index_simplices(source, *fields, last, total, state, *arrays)
+                if outcome == _index.OUT_OF_RANGE:
+                    return extreme.max(), state[1], lattice
+                if outcome == _index.DONE:
+                    return None, state[1], lattice
+                lattice = grow(*lattice[1:], state[1], 2 * len(lattice[1]))
 
         results = run(index, bands)
-        check_range(max(extreme for extreme, *_ in results), dimension)
-        _, points, table, numbers = results[0]
+        beyond = [largest for largest, _, _ in results if largest is not None]
+        if beyond:
+            return max(beyond)
+        _, count, lattice = results[0]
         renumbering = []
-        for (first, last), (_, more, _, _) in zip(bands[1:], results[1:]):
-            renumbered, points, table, numbers = insert_points(more, points, table, numbers)
+        for (first, last), (_, more, (_, points, _)) in zip(bands[1:], results[1:]):
+            while count + more > len(lattice[1]):
+                lattice = grow(*lattice[1:], count, 2 * len(lattice[1]))
+            renumbered = np.empty(more, np.int32)
+            count = merge(points[:more], *lattice, count, renumbered)
             renumbering.append((self._vertices, first * LANES, min(last * LANES, total), renumbered))
         run(_index.renumber, renumbering)
 
-        self._before = np.empty((dimension + 1, len(points)), np.int32)
-        self._after = np.empty((dimension + 1, len(points)), np.int32)
-
-        tables = points, table, numbers, steps
+        self._before = np.empty((dimension + 1, count), np.int32)
+        self._after = np.empty((dimension + 1, count), np.int32)
         axes = bounds(dimension + 1, self._threads())
-        run(find_neighbours, [(*tables, first, last, self._before, self._after) for first, last in axes])
+        run(find_neighbours, [(*lattice, steps, first, last, self._before, self._after) for first, last in axes])
+        return None
 
     def _filter_group(self, values, reverse, roi, out):
         if len(values) == 0:
@@ -292,6 +312,11 @@ def check_range(largest: float, dimension: int) -> None:
             f"the features reach coordinate {largest:.0f} on the lattice, whose range is +-{MAX_COORDINATE}: "
             "larger bandwidths (bi_xy_std, bi_rgb_std, pos_xy_std) or images with a smaller range of values are needed"
         )
+
+
+def _no_points(dimension, words):
+    """Keys and edges of a lattice without points."""
+    return np.empty((0, words), np.int64), np.full((1, dimension + 1), -1, np.int32)
 
 
 def _lattice_steps(dimension, words, shift):
