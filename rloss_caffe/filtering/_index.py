@@ -188,11 +188,9 @@ def make_index_kernels(loops, dimension, words):
         return DONE
 
     @jit(special=(loops.NAME, dimension, words))
-    def grow(points, edges, count, capacity):
-        """A table, and points and edges for that many points, that hold the `count` points there are."""
-        new_table = np.full(2 * capacity * (words + 1), EMPTY, np.int64)
-        new_points = np.empty((capacity, words), np.int64)
-        new_edges = np.empty((capacity + 1, n_vertices), np.int32)
+    def grow(points, edges, count, new_table, new_points, new_edges):
+        """Write `count` points into larger arrays."""
+        new_table[:] = EMPTY
         new_points[:count] = points[:count]
         new_edges[: count + 1] = edges[: count + 1]
         key = np.empty((words, 1), np.int64)
@@ -203,7 +201,6 @@ def make_index_kernels(loops, dimension, words):
             for word in range(words):
                 new_table[place + np.uint64(word)] = key[word, 0]
             new_table[place + np.uint64(words)] = number
-        return new_table, new_points, new_edges
 
     @jit(special=(loops.NAME, dimension, words))
     def merge(more, table, points, edges, count, renumbered):

@@ -11,6 +11,7 @@ import numpy as np
 from rloss_caffe.filtering import _apply, _index
 from rloss_caffe.filtering._plain import LANES
 from rloss_caffe.numerics.arrays import flag, output_array, real_array
+from rloss_caffe.numerics.memory import Memory
 from rloss_caffe.numerics.threads import bounds, resolve_num_threads, run
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ _WIDE_FIELD = 20  # bits a coordinate in keys of several words
 _FIRST_POINTS = 1 << 13  # that there is room for at first
 _NOTHING = np.empty(0, np.float32)
 _SMALL_BLUR = 1 << 18  # floats on the lattice below which a blur step is not worth waking threads for
-_LINE = 16  # floats in a cache line
 _SMALL_BAND = 1 << 13  # points below which a band is not worth a thread, nor a second order of summation
 
 
@@ -160,14 +160,16 @@ class PermutohedralLattice:
         """Index the points in the narrow fields that nearly all features fit; else in fields as wide as they need."""
         dimension, count = features.shape
         total = count + 1 if compatible and count % 4 else count
-        self._weights = np.empty((-(-total // LANES), dimension + 1, LANES), np.float32)
-        self._vertices = np.empty((total, dimension + 1), np.int32)
+        blocks = -(-total // LANES)
+        self._memory = Memory(4 * (blocks * LANES + total) * (dimension + 1), 2)
+        self._weights = self._memory.array((blocks, dimension + 1, LANES), np.float32)
+        self._vertices = self._memory.array((total, dimension + 1), np.int32)
         scale = elevation_scales(dimension)
         source = features, _NOTHING, _NOTHING, np.float32(1), _NOTHING
         bits = min(62 // dimension, _WIDE_FIELD)
         limit = (1 << (bits - 1)) - 2 * (dimension + 2)
         low = np.full(dimension, -(1 << (bits - 1)))
-        if limit > 0 and self._index(source, scale, low, np.arange(dimension) * bits, 1, limit) is None:
+        if limit > 0 and not self._index(source, scale, low, np.arange(dimension) * bits, 1, limit):
             return
         low, bits = _coordinate_fields(features, scale)
         words = 1
@@ -178,11 +180,11 @@ class PermutohedralLattice:
             shift = np.arange(dimension) % -(-dimension // words) * _WIDE_FIELD
             low = np.full(dimension, -(1 << (_WIDE_FIELD - 1)))
         largest = self._index(source, scale, low, shift, words, MAX_COORDINATE)
-        if largest is not None:
+        if largest:
             check_range(largest, dimension)
 
     def _index(self, source, scale, low, shift, words, limit):
-        """Number the lattice points; where a coordinate is beyond the limit, returns the largest that was met."""
+        """Number the lattice points; returns the largest coordinate where one is beyond the limit, else 0."""
         dimension, total = len(scale), len(self._vertices)
         index_simplices, grow, merge, find_neighbours = _index.index_kernels(dimension, words)
         steps = _lattice_steps(dimension, words, shift)
@@ -191,39 +193,37 @@ class PermutohedralLattice:
         bands = bounds(len(self._weights), self._threads())
 
         def index(first, last):
-            extreme = np.zeros(LANES, np.float32)
-            state = np.array([first, 0])
             most = min(_FIRST_POINTS, (last - first) * LANES * (dimension + 1))
-            capacity = max(most, _index.GROUP * LANES * (dimension + 1))
-            lattice = grow(*_no_points(dimension, words), 0, 1 << (capacity - 1).bit_length())
+            band = _Points(dimension, words, max(most, _index.GROUP * LANES * (dimension + 1)))
+            state, extreme = np.array([first, 0]), np.zeros(LANES, np.float32)
             while True:
-                arrays = (*lattice, self._weights, self._vertices, extreme)
+                arrays = (*band.arrays, self._weights, self._vertices, extreme)
                 outcome = index_simplices(source, *fields, last, total, state, *arrays)
-                if outcome == _index.OUT_OF_RANGE:
-                    return extreme.max(), state[1], lattice
-                if outcome == _index.DONE:
-                    return None, state[1], lattice
-                lattice = grow(*lattice[1:], state[1], 2 * len(lattice[1]))
+                band.count = state[1]
+                if outcome != _index.FULL:
+                    return band, extreme.max() if outcome == _index.OUT_OF_RANGE else 0
+                band.grow(grow)
 
         results = run(index, bands)
-        beyond = [largest for largest, _, _ in results if largest is not None]
+        beyond = max(largest for _, largest in results)
         if beyond:
-            return max(beyond)
-        _, count, lattice = results[0]
+            return beyond
+        lattice, *others = (band for band, _ in results)
         renumbering = []
-        for (first, last), (_, more, (_, points, _)) in zip(bands[1:], results[1:]):
-            while count + more > len(lattice[1]):
-                lattice = grow(*lattice[1:], count, 2 * len(lattice[1]))
-            renumbered = np.empty(more, np.int32)
-            count = merge(points[:more], *lattice, count, renumbered)
+        for (first, last), band in zip(bands[1:], others):
+            while lattice.count + band.count > lattice.capacity:
+                lattice.grow(grow)
+            renumbered = np.empty(band.count, np.int32)
+            lattice.count = merge(band.arrays[1][: band.count], *lattice.arrays, lattice.count, renumbered)
             renumbering.append((self._vertices, first * LANES, min(last * LANES, total), renumbered))
         run(_index.renumber, renumbering)
 
-        self._before = np.empty((dimension + 1, count), np.int32)
-        self._after = np.empty((dimension + 1, count), np.int32)
+        shape = dimension + 1, lattice.count
+        self._neighbours = Memory(8 * math.prod(shape), 2)
+        self._before, self._after = (self._neighbours.array(shape, np.int32) for _ in range(2))
         axes = bounds(dimension + 1, self._threads())
-        run(find_neighbours, [(*lattice, steps, first, last, self._before, self._after) for first, last in axes])
-        return None
+        run(find_neighbours, [(*lattice.arrays, steps, first, last, self._before, self._after) for first, last in axes])
+        return 0
 
     def _filter_group(self, values, reverse, roi, out):
         if len(values) == 0:
@@ -233,7 +233,9 @@ class PermutohedralLattice:
         bands = bounds(self.num_points, self._threads(), LANES)
         size = self.num_vertices
         # One lattice a band, so that threads never write the same point; row M stays zero: the absent neighbour.
-        lattices = _aligned_zeros((len(bands), size + 1, width))
+        memory = Memory(4 * (len(bands) + 1) * (size + 1) * width, 2)  # in whole cache lines: few vectors lie in two
+        lattices = memory.array((len(bands), size + 1, width), np.float32)
+        lattices[:] = 0
         run(
             splat,
             [
@@ -244,7 +246,8 @@ class PermutohedralLattice:
         pieces = bounds(size, self._threads() if size * width > _SMALL_BLUR else 1)
         if len(bands) > 1:
             run(_apply.add_bands, [(lattices, start, end) for start, end in pieces])
-        source, target = lattices[0], _aligned_zeros((size + 1, width))
+        source, target = lattices[0], memory.array((size + 1, width), np.float32)
+        target[size] = 0
         axes = np.arange(self.dimension + 1)
         axes = axes[::-1].copy() if reverse else axes
         # With several threads, each axis waits for the one before; alone, one call does them all.
@@ -256,14 +259,6 @@ class PermutohedralLattice:
             raise ValueError(_why_not_finite(values, roi))
         alpha = np.float32(1 / (1 + 2.0**-self.dimension))
         run(slice_, [(source, self._vertices, self._weights, alpha, start, end, out) for start, end in bands])
-
-
-def _aligned_zeros(shape):
-    """Zeros that begin at a cache line, so that no vector of a row lies in two."""
-    count = math.prod(shape)
-    memory = np.zeros(count + _LINE, np.float32)
-    start = -memory.ctypes.data // memory.itemsize % _LINE
-    return memory[start : start + count].reshape(shape)
 
 
 def _why_not_finite(values, roi):
@@ -314,9 +309,30 @@ def check_range(largest: float, dimension: int) -> None:
         )
 
 
-def _no_points(dimension, words):
-    """Keys and edges of a lattice without points."""
-    return np.empty((0, words), np.int64), np.full((1, dimension + 1), -1, np.int32)
+class _Points:
+    """Lattice points while they are numbered: their ``arrays`` are table, keys and edges, as in `_index`."""
+
+    def __init__(self, dimension, words, most):
+        self._shape = dimension + 1, words
+        self.count = 0
+        self._allocate(1 << (most - 1).bit_length())
+        table, _, edges = self.arrays
+        table[:] = _index.EMPTY
+        edges[0] = _index.EMPTY
+
+    def _allocate(self, capacity):
+        n_vertices, words = self._shape
+        self.capacity = capacity
+        slots = 2 * capacity * (words + 1)
+        self._memory = Memory(8 * slots + 8 * capacity * words + 4 * (capacity + 1) * n_vertices, 3)
+        table, keys = self._memory.array((slots,), np.int64), self._memory.array((capacity, words), np.int64)
+        self.arrays = table, keys, self._memory.array((capacity + 1, n_vertices), np.int32)
+
+    def grow(self, kernel):
+        """Make room for twice as many."""
+        old = self._memory, self.arrays  # lives until all is copied
+        self._allocate(2 * self.capacity)
+        kernel(*old[1][1:], self.count, *self.arrays)
 
 
 def _lattice_steps(dimension, words, shift):
