@@ -6,16 +6,14 @@ on, so that weights and barriers can follow a schedule.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from rloss_caffe.losses import LOSSES
-from rloss_caffe.numerics.arrays import finite_number, flag
-from rloss_caffe.numerics.parameters import Parameter, fill, parameters_of
+from rloss_caffe.losses._configured import ConfiguredLoss
+from rloss_caffe.numerics.arrays import flag
 from rloss_caffe.torch import _ops
 
 __all__ = [
@@ -31,95 +29,17 @@ __all__ = [
 ]
 
 
-class LossModule(torch.nn.Module):
-    """What the modules share: a weight, and the options of a function of `rloss_caffe.losses`.
-
-    A subclass sets ``LOSS``, the loss's name, and may set ``NAMES``, of attributes that are not called as their
-    parameters are. Its docstring gets the parameters in the place of a line that says so.
-
-    Parameters
-    ----------
-    weight : float
-        What value and gradient are multiplied by.
-    **options
-        The function's parameters, and none but those.
-
-    Raises
-    ------
-    ValueError
-        A value does not fit; the text names the option.
-    """
-
-    LOSS = ""
-    NAMES: dict[str, str] = {"lambda": "lambda_"}
-    _declared: dict[str, Parameter] = {}  # by attribute
-    __signature__: inspect.Signature
-    weight: float
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if not cls.LOSS:
-            return
-        cls._declared = {cls.NAMES.get(each.name, each.name): each for each in parameters_of(LOSSES[cls.LOSS])}
-        documented = inspect.signature(cls.__init__).parameters
-        cls.__doc__ = fill(cls.__doc__, [each for name, each in cls._declared.items() if name not in documented])
-        if "__init__" not in vars(cls):
-            keyword = inspect.Parameter.KEYWORD_ONLY
-            cls.__signature__ = inspect.Signature(
-                [
-                    inspect.Parameter("weight", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=1.0),
-                    *(inspect.Parameter(name, keyword, default=each.default) for name, each in cls._declared.items()),
-                ]
-            )
-
-    def __init__(self, weight: float = 1.0, **options: Any) -> None:
-        super().__init__()
-        self._options = {each.name: each.default for each in self._declared.values()}
-        self.weight = weight
-        given = {self.NAMES.get(name, name): value for name, value in options.items()}
-        for name in given:
-            if name not in self._declared:
-                known = ", ".join(["weight", *self._declared])
-                raise TypeError(f"{type(self).__name__} got an unexpected argument {name!r}; it takes {known}")
-        for name, parameter in self._declared.items():
-            setattr(self, name, given.get(name, parameter.default))
+class LossModule(ConfiguredLoss, torch.nn.Module):
+    """What the modules share; see `ConfiguredLoss`."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "weight":
-            finite_number(name, value)
-            value = float(value)
-        elif name in self._declared:
-            parameter = self._declared[name]
-            value = _checked(name, parameter, value)
-            self._options[parameter.name] = value
-            self._encoded = _ops.encode(self._options)
         super().__setattr__(name, value)
+        if name in self._declared:
+            self._encoded = _ops.encode(self._options)
 
     def extra_repr(self) -> str:
         """The weight, what the constructor asks for, and the options that differ from their defaults."""
-        always = inspect.signature(type(self).__init__).parameters
-        words = [f"weight={self.weight:g}"]
-        for name, parameter in self._declared.items():
-            value = self._options[parameter.name]
-            if name in always or value != _plain(parameter.default):
-                words.append(f"{name}={value!r}")
-        return ", ".join(words)
-
-
-def _plain(value):
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _checked(name, parameter, value):
-    """An option's value, in Python's own types; the text of a ValueError calls it as the module does."""
-    if parameter.repeated and isinstance(value, (tuple, list)):
-        value = list(value)
-    if value is None and (parameter.default is None or parameter.repeated):
-        return _plain(parameter.default)
-    try:
-        return _plain(parameter.checked(value))
-    except ValueError as error:
-        raise ValueError(str(error).replace(f"{parameter.name} must", f"{name} must", 1)) from None
+        return self.described()
 
 
 class ImageLoss(LossModule):
