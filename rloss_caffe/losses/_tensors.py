@@ -12,18 +12,23 @@ from typing import TYPE_CHECKING, Any, Mapping, Optional, Sequence
 import numpy as np
 
 from rloss_caffe.losses import LOSSES
+from rloss_caffe.losses.gradients import takes_images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Layout", "evaluate", "takes_images"]
+__all__ = ["WITH_IMAGES", "Layout", "Settings", "evaluate"]
 
 Shape = Optional[Sequence[Optional[int]]]  # of one tensor; None where nothing is known
+WITH_IMAGES = frozenset(name for name in LOSSES if takes_images(name))  # that look at images beside the segmentations
 
 
-def takes_images(loss: str) -> bool:
-    """Whether the loss of this name looks at images beside the segmentations."""
-    return loss != "size_constraint"
+@dataclass(eq=False)
+class Settings:
+    """A loss's weight and options, of a call that has no object with both."""
+
+    options: Mapping[str, Any]
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -138,8 +143,11 @@ def evaluate(
     maps = {name: arrays[name] for name in ("labels", "roi") if name in arrays}
     maps = {name: array.reshape(array.shape[:3]) if layout.is_last else array for name, array in maps.items()}
     given = [arrays[name] for name in ("images", "segmentations") if name in arrays]
-    if takes_images(loss):
+    if loss in WITH_IMAGES:
         images = given[0]
         maps.setdefault("roi", np.ones((len(images), *images.shape[2:]), np.float32))
-    result = LOSSES[loss](*given, **maps, **settings.options)
+    try:
+        result = LOSSES[loss](*given, **maps, **settings.options)
+    except ValueError as error:
+        raise ValueError(str(error)) from None  # without what led to it: frameworks would quote all of that
     return np.float64(result.value * settings.weight), result.gradient(settings.weight)

@@ -7,21 +7,15 @@ a copy where TensorFlow runs eagerly. It gives value and gradient at once; the g
 from __future__ import annotations
 
 import contextlib
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from rloss_caffe.losses import LOSSES
-from rloss_caffe.losses._tensors import Layout, evaluate, takes_images
+from rloss_caffe.losses._tensors import WITH_IMAGES, Layout, evaluate
 
-__all__ = ["loss", "settings_of"]
-
-
-def settings_of(options: dict[str, Any]) -> Any:
-    """Options that stay as they are, and the weight 1."""
-    return SimpleNamespace(weight=1.0, options=options)
+__all__ = ["loss"]
 
 
 @tf.autograph.experimental.do_not_convert
@@ -64,7 +58,7 @@ def loss(
         raise ValueError(f"name must be one of {', '.join(LOSSES)}, found {name!r}")
     layout = Layout(data_format)
     given = {"segmentations": segmentations, "labels": labels, "roi": roi}
-    if takes_images(name):
+    if name in WITH_IMAGES:
         given = {"images": images, **given}
     tensors = {
         argument: _tensor(argument, value)
@@ -81,10 +75,7 @@ def loss(
     dtype = segmentations.dtype if segmentations.dtype.is_floating else tf.float32
 
     def call(*arrays):
-        try:
-            return evaluate(name, settings, layout, dict(zip([*others, "segmentations"], arrays)))
-        except ValueError as error:
-            raise ValueError(str(error)) from None  # without what led to it: TensorFlow would quote all of that
+        return evaluate(name, settings, layout, dict(zip([*others, "segmentations"], arrays)))
 
     @tf.custom_gradient
     def differentiable(probabilities):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from rloss_caffe.losses import LOSSES
 from rloss_caffe.losses._configured import attribute_of, checked_options
+from rloss_caffe.losses._tensors import Settings
 from rloss_caffe.numerics.parameters import fill, parameters_of
 from rloss_caffe.tensorflow import _ops
 
@@ -67,7 +68,7 @@ def _documented(function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
 
 def _loss(name, images, segmentations, labels, roi, data_format, options):
     checked = checked_options(f"{name}_loss()", name, options, "labels", "roi", "data_format")
-    return _ops.loss(name, _ops.settings_of(checked), images, segmentations, labels, roi, data_format)
+    return _ops.loss(name, Settings(checked), images, segmentations, labels, roi, data_format)
 
 
 @_documented
@@ -98,7 +99,7 @@ def kernel_cut_loss(
     data_format: str = "channels_last",
     **options: Any,
 ) -> tf.Tensor:
-    """The kernel cut loss, `rloss_caffe.kernel_cut_loss`: a weighted sum of the normalised cut and the DenseCRF loss."""
+    """The kernel cut loss, `rloss_caffe.kernel_cut_loss`: a weighted sum of normalised cut and DenseCRF loss."""
     return _loss("kernel_cut", images, segmentations, labels, roi, data_format, options)
 
 

@@ -16,16 +16,10 @@ import torch
 from torch import Tensor
 
 from rloss_caffe.losses import LOSSES
+from rloss_caffe.losses._tensors import WITH_IMAGES
 from rloss_caffe.numerics.arrays import finite_number
 
-__all__ = ["encode", "loss", "prepare", "takes_images", "told"]
-
-_WITHOUT_IMAGES = ("size_constraint",)
-
-
-def takes_images(name: str) -> bool:
-    """Whether the loss of this name looks at images beside the segmentations."""
-    return name not in _WITHOUT_IMAGES
+__all__ = ["encode", "loss", "prepare", "told"]
 
 
 def encode(options: Mapping[str, Any]) -> str:
@@ -84,7 +78,7 @@ def loss(
     """
     if name not in LOSSES:
         raise ValueError(f"name must be one of {', '.join(LOSSES)}, found {name!r}")
-    with_images = takes_images(name)
+    with_images = name in WITH_IMAGES
     images, segmentations, labels, roi = prepare(
         images if with_images else None, segmentations, labels, roi, with_images, words
     )
