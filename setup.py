@@ -38,7 +38,7 @@ def _link(match):
 setup(
     name="rloss_caffe",
     version=VERSION,
-    description="Regularised losses of weakly-supervised segmentation, for stock Caffe and PyTorch, on a fast lattice",
+    description="Regularised losses of weakly-supervised segmentation, for Caffe, PyTorch and Keras, on a fast lattice",
     long_description=long_description(),
     long_description_content_type="text/markdown",
     license="MIT",
@@ -67,6 +67,7 @@ setup(
         "pictures": PICTURES,
         "draw": DRAW,
         "torch": ["torch>=2.4"],  # the first with torch.library.custom_op
+        "tensorflow": ["tensorflow>=2.16", "keras>=3.6"],  # the first TensorFlow whose Keras is Keras 3
         "dev": ["pytest>=7", "pytest-xdist>=3.2", "hypothesis>=6", "scipy", "ruff==0.12.5", "mypy>=1.11", "build"]
         + ["selenium>=4.10"]  # drives the browser in tests/drawing
         + DRAW

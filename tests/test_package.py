@@ -18,7 +18,7 @@ def test_importing_is_light():
     """Neither Caffe nor Numba is loaded, so nothing compiles and nothing takes long."""
     loaded = python("import sys, rloss_caffe; print(*sys.modules)").split()
     assert "rloss_caffe" in loaded
-    assert not {"caffe", "numba", "llvmlite", "scipy", "torch"} & set(loaded)
+    assert not {"caffe", "numba", "llvmlite", "scipy", "torch", "tensorflow", "keras", "jax"} & set(loaded)
 
 
 def test_filters_and_losses_need_no_caffe():
@@ -26,8 +26,18 @@ def test_filters_and_losses_need_no_caffe():
     assert python(code) == "densecrf_loss\n"
 
 
-def test_only_the_room_of_that_name_imports_torch():
-    """The one other import is the doctor's, inside a function."""
+FRAMEWORKS = {
+    "torch": {"torch", "keras", "commands"},
+    "tensorflow": {"tensorflow", "keras", "commands"},
+    "keras": {"keras", "commands"},
+    "jax": {"jax.py", "keras", "commands"},
+}
+"""By framework, the rooms that may import it; the one of its name as a whole, others inside functions."""
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_only_the_room_of_that_name_imports_a_framework(framework):
+    """The other imports are the doctor's, and those of Keras of what it computes with, inside functions."""
     importing = set()
     package = Path(rloss_caffe.__file__).resolve().parent
     for file in package.rglob("*.py"):
@@ -35,17 +45,26 @@ def test_only_the_room_of_that_name_imports_torch():
             names = [alias.name for alias in statement.names] if isinstance(statement, ast.Import) else []
             if isinstance(statement, ast.ImportFrom):
                 names = [statement.module or ""]
-            if any(name.split(".")[0] == "torch" or name.startswith("rloss_caffe.torch") for name in names):
+            if any(name.split(".")[0] == framework or name.startswith(f"rloss_caffe.{framework}") for name in names):
                 importing.add(file.relative_to(package).parts[0])
-                assert statement.col_offset or file.parent.name == "torch", file
-    assert importing <= {"torch", "commands"} and "torch" in importing
+                assert statement.col_offset or framework in (file.parent.name, file.stem), file
+    assert importing <= FRAMEWORKS[framework] and importing & {framework, f"{framework}.py"}
 
 
-def test_the_modules_for_torch_say_what_they_miss():
-    code = "import sys; sys.modules['torch'] = None; import rloss_caffe.torch"
+@pytest.mark.parametrize(
+    "framework, words",
+    [
+        ("torch", "needs PyTorch 2.4 or newer"),
+        ("tensorflow", "needs TensorFlow 2.16 or newer"),
+        ("keras", "needs Keras 3"),
+        ("jax", "needs JAX"),
+    ],
+)
+def test_what_is_for_a_framework_says_what_it_misses(framework, words):
+    code = f"import sys; sys.modules[{framework!r}] = None; import rloss_caffe.{framework}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     message = done.stderr.splitlines()[-1]
-    assert done.returncode == 1 and "needs PyTorch 2.4 or newer" in message and "rloss_caffe[torch]" in message
+    assert done.returncode == 1 and words in message and "pip install" in message
 
 
 def test_layers_say_what_they_miss():

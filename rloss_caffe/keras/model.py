@@ -107,7 +107,7 @@ class RegularizedModel(keras.Model):
         tensors = self.loss_inputs(x, y, y_pred)
         for loss, mean in zip(self.image_losses, self._loss_values):
             value = loss(**tensors, data_format=self.data_format)
-            mean.update_state(value)
+            mean.update_state(value, sample_weight=keras.ops.shape(tensors["segmentations"])[0])  # the batch's size
             total = total + keras.ops.cast(value, total.dtype) / _backends.replicas()
         return total
 
