@@ -73,7 +73,9 @@ class Layout:
         shapes : mapping of str to shape
             Of images, segmentations, labels and roi, those that there are.
         """
-        batch = height = width = None
+        batch: Any = None
+        height: Any = None
+        width: Any = None
         for argument, channels in (("images", "channels"), ("segmentations", "classes")):
             found = shapes.get(argument)
             if found is None:
