@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rloss_caffe.filtering.features import bilateral_features
 from rloss_caffe.filtering.lattice import PermutohedralLattice
-from rloss_caffe.numerics.arrays import bandwidth, output_array, real_array
-from rloss_caffe.numerics.threads import for_each_image
+from rloss_caffe.numerics.arrays import bandwidth, image_array, output_array, real_array
+from rloss_caffe.numerics.threads import for_each_image, resolve_num_threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,8 +60,12 @@ def bilateral_filter(
     >>> bilateral_filter(image, values, bi_xy_std=3, bi_rgb_std=10).shape
     (2, 4, 5)
     """
-    features = bilateral_features(image, bi_xy_std, bi_rgb_std)
-    return PermutohedralLattice(features, num_threads).filter(values, roi=roi, out=out)
+    image = image_array(image, finite=False)
+    stds = bandwidth("bi_xy_std", bi_xy_std), bandwidth("bi_rgb_std", bi_rgb_std)
+    if num_threads is not None:
+        resolve_num_threads(num_threads)
+    lattice = PermutohedralLattice.of_image(image, *stds, num_threads)
+    return lattice.filter(values, roi=roi, out=out)
 
 
 def bilateral_filter_batch(
@@ -96,18 +99,23 @@ def bilateral_filter_batch(
     ValueError
         As `bilateral_filter`; the message says which image of the batch.
     """
-    images = real_array("images", images, ("batch", "channels", "height", "width"), finite=True)
+    images = real_array("images", images, ("batch", "channels", "height", "width"))
     values = real_array("values", values, ("batch", "channels", *images.shape[2:]), allow_empty=True)
     if len(images) != len(values):
         raise ValueError(f"images and values must have the same batch size, found {len(images)} and {len(values)}")
     if roi is not None:
         roi = real_array("roi", roi, (len(images), *images.shape[2:]))
     out = output_array("out", out, values.shape, apart_from={"roi": roi}, may_be={"values": values, "images": images})
-    bandwidth("bi_xy_std", bi_xy_std), bandwidth("bi_rgb_std", bi_rgb_std)
+    stds = bandwidth("bi_xy_std", bi_xy_std), bandwidth("bi_rgb_std", bi_rgb_std)
 
     def filter_one(index, threads):
         plane = None if roi is None else roi[index]
-        bilateral_filter(images[index], values[index], bi_xy_std, bi_rgb_std, plane, out[index], threads)
+        try:
+            lattice = PermutohedralLattice.of_image(images[index], *stds, threads)
+        except ValueError:
+            real_array("images", images, finite=True)  # says where
+            raise
+        lattice.filter(values[index], roi=plane, out=out[index])
 
     for_each_image(filter_one, len(images), num_threads)
     return out

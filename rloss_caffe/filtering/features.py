@@ -11,7 +11,7 @@ from rloss_caffe.numerics.arrays import allocate, bandwidth, image_array, whole_
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["bilateral_features", "positional_features"]
+__all__ = ["bilateral_features", "positional_features", "positions"]
 
 
 def bilateral_features(image: ArrayLike, bi_xy_std: float, bi_rgb_std: float) -> NDArray[np.float32]:
@@ -77,11 +77,16 @@ def positional_features(height: int, width: int, pos_xy_std: float) -> NDArray[n
     return features
 
 
+def positions(length: int, std: float) -> NDArray[np.float32]:
+    """0 to length - 1 over a bandwidth, (length,) float32; infinite where that is beyond single precision."""
+    with np.errstate(over="ignore"):
+        return np.arange(length, dtype=np.float32) / np.float32(std)
+
+
 def _write_positions(features, std, name):
     height, width = features.shape[1:]
-    with np.errstate(over="ignore"):
-        features[0] = np.arange(width, dtype=np.float32) / std
-        features[1] = (np.arange(height, dtype=np.float32) / std)[:, np.newaxis]
+    features[0] = positions(width, std)
+    features[1] = positions(height, std)[:, np.newaxis]
     _check_quotients(features[:2, -1, -1], name, std)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from rloss_caffe.filtering import _apply, _index
 from rloss_caffe.filtering._plain import LANES
+from rloss_caffe.filtering.features import bilateral_features, positions
 from rloss_caffe.numerics.arrays import flag, output_array, real_array
 from rloss_caffe.numerics.memory import Memory
 from rloss_caffe.numerics.threads import bounds, resolve_num_threads, run
@@ -64,7 +65,8 @@ class PermutohedralLattice:
 
     Notes
     -----
-    Building needs up to ``4 n d`` bytes more for a moment, and filtering ``8 (M + 1) W`` bytes, with W the channels
+    Up to 64 MB of what lattices no longer need are kept for the next ones. Building needs some 100 bytes a point of the
+    lattice more for a moment, and filtering ``8 (M + 1) W`` bytes, with W the channels
     padded to 1, 4, 8, 16, 24 or 32 (more channels are filtered in groups of 32), plus ``4 (M + 1) W`` for each thread
     beyond the first. A lattice may be used by several Python threads at once.
     """
@@ -83,7 +85,52 @@ class PermutohedralLattice:
         if num_threads is not None:
             resolve_num_threads(num_threads)
         self._num_threads = num_threads
-        self._build(array.reshape(self.dimension, self.num_points), flag("compatible", compatible))
+        flat = array.reshape(self.dimension, self.num_points)
+        if not self._build(_feature_source(flat), flag("compatible", compatible)):
+            self._build_wide(flat)
+
+    @classmethod
+    def of_image(
+        cls,
+        image: NDArray[np.float32],
+        bi_xy_std: float,
+        bi_rgb_std: float,
+        num_threads: int | None = None,
+        region: NDArray[np.float32] | None = None,
+    ) -> PermutohedralLattice:
+        """The lattice of an image's `bilateral_features`, which are never in memory.
+
+        Parameters
+        ----------
+        image : ndarray, shape (C, H, W), float32, C-contiguous
+            C >= 1 channels.
+        bi_xy_std, bi_rgb_std : float
+            Bandwidths in pixels and in the image's units, > 0.
+        num_threads : int, optional
+        region : ndarray, shape (H, W), float32, C-contiguous, optional
+            Receives the image's region of interest: 1 where a channel's size is at least 1, else 0.
+
+        Raises
+        ------
+        ValueError
+            As `bilateral_features` and the lattice do.
+        """
+        lattice = cls.__new__(cls)
+        lattice.shape = image.shape[1:]
+        lattice.dimension = 2 + len(image)
+        lattice.num_points = math.prod(lattice.shape)
+        lattice._num_threads = num_threads
+        is_known = 1 <= lattice.dimension <= MAX_DIMENSION
+        height, width = lattice.shape
+        flat_region = _NOTHING if region is None else region.reshape(lattice.num_points)
+        colours = image.reshape(len(image), lattice.num_points), positions(width, bi_xy_std)
+        source = (*colours, positions(height, bi_xy_std), np.float32(bi_rgb_std), flat_region)
+        if is_known and lattice._build(source, True):
+            return lattice
+        lattice = cls(bilateral_features(image, bi_xy_std, bi_rgb_std), num_threads)  # or the reason why not
+        if region is not None:
+            region[...] = (np.abs(image) >= 1).any(axis=0)
+        return lattice
 
     @property
     def num_vertices(self) -> int:
@@ -156,22 +203,23 @@ class PermutohedralLattice:
     def _threads(self):
         return min(resolve_num_threads(self._num_threads), max(1, self.num_points // _SMALL_BAND))
 
-    def _build(self, features, compatible):
-        """Index the points in the narrow fields that nearly all features fit; else in fields as wide as they need."""
-        dimension, count = features.shape
+    def _build(self, source, compatible):
+        """Index the points in the narrow fields that nearly all features fit; whether they did."""
+        dimension, count = self.dimension, self.num_points
         total = count + 1 if compatible and count % 4 else count
         blocks = -(-total // LANES)
         self._memory = Memory(4 * (blocks * LANES + total) * (dimension + 1), 2)
         self._weights = self._memory.array((blocks, dimension + 1, LANES), np.float32)
         self._vertices = self._memory.array((total, dimension + 1), np.int32)
-        scale = elevation_scales(dimension)
-        source = features, _NOTHING, _NOTHING, np.float32(1), _NOTHING
         bits = min(62 // dimension, _WIDE_FIELD)
         limit = (1 << (bits - 1)) - 2 * (dimension + 2)
         low = np.full(dimension, -(1 << (bits - 1)))
-        if limit > 0 and not self._index(source, scale, low, np.arange(dimension) * bits, 1, limit):
-            return
-        low, bits = _coordinate_fields(features, scale)
+        return limit > 0 and not self._index(source, low, np.arange(dimension) * bits, 1, limit)
+
+    def _build_wide(self, features):
+        """Index the points in fields as wide as the features need."""
+        dimension = self.dimension
+        low, bits = _coordinate_fields(features, elevation_scales(dimension))
         words = 1
         if bits.sum() <= 62:
             shift = np.cumsum(bits) - bits
@@ -179,17 +227,17 @@ class PermutohedralLattice:
             words = -(-dimension // 3)
             shift = np.arange(dimension) % -(-dimension // words) * _WIDE_FIELD
             low = np.full(dimension, -(1 << (_WIDE_FIELD - 1)))
-        largest = self._index(source, scale, low, shift, words, MAX_COORDINATE)
+        largest = self._index(_feature_source(features), low, shift, words, MAX_COORDINATE)
         if largest:
             check_range(largest, dimension)
 
-    def _index(self, source, scale, low, shift, words, limit):
+    def _index(self, source, low, shift, words, limit):
         """Number the lattice points; returns the largest coordinate where one is beyond the limit, else 0."""
-        dimension, total = len(scale), len(self._vertices)
+        dimension, total = self.dimension, len(self._vertices)
         index_simplices, grow, merge, find_neighbours = _index.index_kernels(dimension, words)
         steps = _lattice_steps(dimension, words, shift)
         limit = np.float32(min(limit, MAX_COORDINATE - dimension - 1))
-        fields = scale, low.astype(np.int32), shift.astype(np.int64), limit, steps
+        fields = elevation_scales(dimension), low.astype(np.int32), shift.astype(np.int64), limit, steps
         bands = bounds(len(self._weights), self._threads())
 
         def index(first, last):
@@ -259,6 +307,11 @@ class PermutohedralLattice:
             raise ValueError(_why_not_finite(values, roi))
         alpha = np.float32(1 / (1 + 2.0**-self.dimension))
         run(slice_, [(source, self._vertices, self._weights, alpha, start, end, out) for start, end in bands])
+
+
+def _feature_source(features):
+    """What `_index` loads features (d, n) from."""
+    return features, _NOTHING, _NOTHING, np.float32(1), _NOTHING
 
 
 def _why_not_finite(values, roi):

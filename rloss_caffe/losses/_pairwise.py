@@ -42,6 +42,7 @@ __all__ = [
     "apply_affinity",
     "choose_labelled",
     "filtered_memory",
+    "image_lattice",
     "label_array",
     "labelled_classes",
     "region_of_interest",
@@ -369,7 +370,7 @@ def apply_affinity(
     images = real_array("images", images, ("batch", "channels", "height", "width"))
     batch, _, height, width = images.shape
     segmentations = real_array("segmentations", segmentations, (batch, "classes", height, width))
-    bandwidth("bi_xy_std", bi_xy_std), bandwidth("bi_rgb_std", bi_rgb_std)
+    bi_xy_std, bi_rgb_std = bandwidth("bi_xy_std", bi_xy_std), bandwidth("bi_rgb_std", bi_rgb_std)
     ignore_label = IGNORE_LABEL.checked(ignore_label)
     symmetric = KERNEL_NORMALIZATION.checked(kernel_normalization) == "symmetric"
     only_labelled = takes_labelled(classes, labels)
@@ -390,7 +391,12 @@ def apply_affinity(
     def filter_one(index: int, threads: int) -> tuple[float, float | ClassFactors]:
         image, segmentation, mask = images[index], segmentations[index], rois[index]
         label_map: Any = None if label_maps is None else label_maps[index]
-        region = given_rois[index] if given_rois is not None else region_of_interest(image[np.newaxis])[0]
+        region = mask
+        is_found = given_rois is None and not (only_labelled or scale_factor < 1)  # with the features
+        if given_rois is not None:
+            region = given_rois[index]
+        elif not is_found:
+            region = region_of_interest(image[np.newaxis])[0]
         if only_labelled or scale_factor < 1:  # not all numbers are filtered
             real_array("segmentations", segmentation, finite=True)
         if only_labelled:
@@ -402,20 +408,22 @@ def apply_affinity(
             segmentation = rescale(segmentation, scale_factor, "bilinear", threads)
             if unlabelled is not None:
                 unlabelled = rescale(unlabelled.astype(np.float32), scale_factor, "nearest", threads) > 0
-        mask[...] = region
-        try:
-            features = bilateral_features(image, bi_xy_std, bi_rgb_std)
-        except ValueError:
-            real_array("images", image, finite=True)  # says where
-            raise
+        if not is_found:
+            mask[...] = region
         every_class = segmentation
         if only_labelled:
             segmentation = segmentation[chosen]
             if not len(chosen):
+                real_array("images", image, finite=True)
                 return 0.0, 0.0
+        try:
+            affinity = image_lattice(lattice, image, bi_xy_std, bi_rgb_std, threads, mask if is_found else None)
+        except ValueError:
+            real_array("images", image, finite=True)  # says where
+            raise
         taking_part = len(segmentation)
-        affinity = lattice(features, threads)
         if symmetric:
+            region = mask.copy() if is_found else region
             mask *= _inverse_root(affinity.filter(np.ones((1, height, width), np.float32), roi=region)[0])
         values = segmentation
         out = memory[index, : taking_part + with_degree]
@@ -442,6 +450,22 @@ def apply_affinity(
     return FilteredBatch(
         list(values), list(factors), memory, rows, rois, workspace, num_threads, scale_factor, full_size
     )
+
+
+def image_lattice(
+    lattice: Callable[..., Any],
+    image: NDArray[np.float32],
+    bi_xy_std: float,
+    bi_rgb_std: float,
+    threads: int,
+    region: NDArray[np.float32] | None = None,
+) -> Any:
+    """What filters by an image (C, H, W), from what a loss takes as `lattice`; `region` (H, W) receives its region."""
+    if hasattr(lattice, "of_image"):
+        return lattice.of_image(image, bi_xy_std, bi_rgb_std, threads, region)
+    if region is not None:
+        region[...] = region_of_interest(image[np.newaxis])[0]
+    return lattice(bilateral_features(image, bi_xy_std, bi_rgb_std), threads)
 
 
 _LARGEST = 3e38  # of single precision

@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
-from rloss_caffe.filtering import PermutohedralLattice, bilateral_features
+from rloss_caffe.filtering import PermutohedralLattice
 from rloss_caffe.filtering.window import CONTRAST, RADIUS, RGB_STD, SPACE, XY_STD, PairWindow
 from rloss_caffe.losses._latent import FLOOR, RELAXATIONS, Pairs, descend, energy
 from rloss_caffe.losses._pairwise import (
@@ -50,6 +50,7 @@ from rloss_caffe.losses._pairwise import (
     CLASSES,
     IGNORE_LABEL,
     choose_labelled,
+    image_lattice,
     label_array,
     regions,
     takes_labelled,
@@ -300,7 +301,7 @@ def self_label_loss(
             label_map = np.where(label_map < 0, -1, rows[label_map])
         scene = _Scene(probabilities[chosen], label_map, region, options)
         if is_dense:
-            pairs = scene.infer(lattice(bilateral_features(image, bi_xy_std, bi_rgb_std), threads))
+            pairs = scene.infer(image_lattice(lattice, image, bi_xy_std, bi_rgb_std, threads))
         else:
             window = PairWindow(image, radius, xy_std, rgb_std, contrast, space, region, threads)
             pairs = scene.descend(Pairs(image, region, window, sharpness))

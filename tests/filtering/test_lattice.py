@@ -139,6 +139,21 @@ def test_region_of_interest_is_a_factor():
     np.testing.assert_array_equal(found, bilateral_filter(image, values * roi, 9, 30))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("size", [(1, 3, 4), (3, 40, 37), (3, 5, 16), (3, 150, 160)])
+@pytest.mark.parametrize("rgb", [15, 0.1])  # the second: in wide fields
+def test_lattice_of_an_image_is_that_of_its_features(size, rgb, threads):
+    image = smooth_image(*size[1:], size[0])
+    image[:, :, size[2] // 2 :] *= 0.01
+    region = np.full(size[1:], 7, np.float32)
+    found = PermutohedralLattice.of_image(image, 9, rgb, threads, region)
+    expected = PermutohedralLattice(bilateral_features(image, 9, rgb), threads)
+    np.testing.assert_array_equal(region, rloss_caffe.region_of_interest(image[np.newaxis])[0])
+    values = np.random.RandomState(0).rand(2, *size[1:]).astype(np.float32)
+    np.testing.assert_array_equal(found.filter(values), expected.filter(values))
+    assert (found.shape, found.num_vertices, found.nbytes) == (expected.shape, expected.num_vertices, expected.nbytes)
+
+
 def test_vertices_of_the_zero_feature_exist_only_where_the_original_adds_them():
     features = np.random.RandomState(0).randn(5, 31) * 0.4 + 3
     compatible, plain = PermutohedralLattice(features), PermutohedralLattice(features, compatible=False)
