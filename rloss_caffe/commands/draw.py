@@ -28,7 +28,7 @@ def add_arguments(parser):
     add("--host", default="127.0.0.1", help="an address of this machine that others reach, for drawing on a tablet, "
         "say; what is sent is not encrypted. Default: 127.0.0.1, for this machine alone")  # fmt: skip
     add("--port", type=int, default=0, help="default: one that is free")
-    add("--net", metavar="M", help="prototxt of a test net with these classes")
+    add("--net", metavar="M", help="prototxt of a test net; a preview can start from its scores of these classes")
     add("--weights", metavar="W", help="its .caffemodel")
 
 
@@ -56,12 +56,21 @@ def run(arguments):
 
 
 def _net(arguments, n_classes):
-    """From a photograph to the net's scores."""
+    """From a photograph, RGB, to the net's scores of these classes."""
     os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is loaded: its log would bury ours
     _signals.import_caffe()
     from rloss_caffe.nets.segmenter import Segmenter
 
     segmenter = Segmenter(arguments.net, arguments.weights)
-    if segmenter.n_classes != n_classes:
+    if segmenter.n_classes < n_classes:
         raise ValueError(f"{arguments.net} has {segmenter.n_classes} classes, --classes names {n_classes}")
-    return lambda pixels: segmenter.scores(np.ascontiguousarray(pixels[:, :, ::-1]))
+    if segmenter.n_classes > n_classes:
+        print(f"the net has {segmenter.n_classes} classes; the first {n_classes} count", file=sys.stderr)
+
+    def scores(pixels):
+        found = segmenter.scores(np.ascontiguousarray(pixels[:, :, ::-1]))
+        if found.min() >= 0 and np.allclose(found.sum(axis=0), 1, atol=1e-3):  # behind a softmax
+            found = np.log(np.maximum(found, np.float32(1e-10)))
+        return found[:n_classes]
+
+    return scores

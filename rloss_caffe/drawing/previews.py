@@ -151,6 +151,7 @@ class Previews:
             scores = self._of_net(key[0], pixels, labels) if from_net else None
             settings = {
                 "num_classes": self.num_classes, "loss": CHOICES[choice].loss, "push": push, "progress": go_on,
+                "classes": "all" if from_net else "labelled",
                 "options": {**CHOICES[choice].options, **options},
             }  # fmt: skip
 

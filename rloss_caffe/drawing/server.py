@@ -15,6 +15,7 @@ import hmac
 import ipaddress
 import json
 import logging
+import os
 import re
 import secrets
 import socket
@@ -230,11 +231,15 @@ class _Pages:
             except Superseded:
                 return self._json({"error": "superseded", "superseded": True}, "409 Conflict")
             except (ValueError, ImportError) as error:
-                return self._json({"error": _line(error)}, "422 Unprocessable Entity")
+                return self._json({"error": self._told(error)}, "422 Unprocessable Entity")
             except (OSError, MemoryError) as error:
-                return self._json({"error": _line(error)}, "503 Service Unavailable")
+                return self._json({"error": self._told(error)}, "503 Service Unavailable")
 
         return answer
+
+    def _told(self, error):
+        """An error's line, with paths as seen from the folder: where that is, is nobody's business in the page."""
+        return _line(error).replace(printable(self._folder.path) + os.sep, "")
 
     def _error(self, error):
         return self._json({"error": f"there is nothing here ({error.status_line})"}, error.status_line)

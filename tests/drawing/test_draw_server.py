@@ -193,12 +193,13 @@ def test_a_photograph_that_becomes_a_link_shows_nothing_either(address, folder):
     assert status == 422 and SECRET not in text and b"out of the folder" in text
 
 
-def test_a_damaged_photograph_is_told_in_a_line(address):
+def test_a_damaged_photograph_is_told_in_a_line(address, folder):
     number = number_of(address, "e_cut")
     for path in (f"photos/{number}", f"labels/{number}"):
         status, _, text = request(address, path)
         error = json.loads(text)["error"]
-        assert status == 422 and "e_cut.png" in error and "\n" not in error
+        assert status == 422 and "JPEGImages/e_cut.png" in error and "\n" not in error
+        assert str(folder) not in error
 
 
 def test_strokes_are_saved_and_read_again(address, folder):

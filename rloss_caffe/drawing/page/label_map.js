@@ -21,14 +21,12 @@ export class LabelMap {
     this.touched = null;
   }
 
-  get isEmpty() {
-    return !this.values.some((value) => value !== NOTHING);
-  }
-
-  get classes() {
-    const found = new Set(this.values);
-    found.delete(NOTHING);
-    return found;
+  // How many classes there are strokes of.
+  countClasses() {
+    const found = new Uint8Array(256);
+    for (let place = 0; place < this.values.length; place++) found[this.values[place]] = 1;
+    found[NOTHING] = 0;
+    return found.reduce((sum, each) => sum + each, 0);
   }
 
   begin() {

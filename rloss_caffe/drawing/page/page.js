@@ -351,7 +351,9 @@ function makeList() {
   list.replaceChildren(...entries);
   list.addEventListener("click", (event) => {
     const button = event.target.closest("button");
-    if (button) show(Number(button.dataset.number));
+    if (!button) return;
+    if (isNarrow()) toggleList(); // it lies over the photograph
+    show(Number(button.dataset.number));
   });
   byId("problems").hidden = !state.folder.problems.length;
   byId("problems_count").textContent = `${state.folder.problems.length} left out`;
@@ -718,7 +720,7 @@ async function look() {
   const mine = ++looking.wish;
   const isNewest = () => mine === looking.wish && map === state.map;
   const fromNet = state.folder.net && byId("start").value === "net";
-  const classes = map.classes.size;
+  const classes = map.countClasses();
   if (!fromNet && classes < 2) {
     state.result = null;
     byId("state").textContent = "";
@@ -781,6 +783,8 @@ function tellNumbers(found) {
 
 // ---------------------------------------------------------------- beginning
 
+const isNarrow = () => window.matchMedia("(max-width: 60rem)").matches;
+
 function toggleList() {
   const isHidden = document.body.classList.toggle("without_list");
   byId("list_button").setAttribute("aria-expanded", !isHidden);
@@ -831,7 +835,7 @@ async function begin() {
   makeSettings();
   setWidth(3);
   listen();
-  if (window.matchMedia("(max-width: 60rem)").matches) toggleList();
+  if (isNarrow()) toggleList();
   const asked = Number(location.hash.slice(1)) - 1;
   const first = Math.max(state.done.indexOf(false), 0);
   await show(state.done[asked] === undefined ? first : asked);
