@@ -35,11 +35,13 @@ def make_point_kernels(loops, n_vertices, width):
     """What goes between points and lattice, from one set of inner loops, the generated or the plain one."""
 
     @jit(special=(loops.NAME, n_vertices, width), inner=loops)
-    def splat(values, roi, vertices, weights, start, end, lattice):
-        """Add the pixels ``start .. end`` of ``values`` (channels, n), times ``roi`` if not empty, to ``lattice``."""
+    def splat(values, roi, vertices, weights, start, end, tile, lattice):
+        """Add the pixels ``start .. end`` of ``values`` (channels, n), times ``roi`` if not empty, to ``lattice``.
+
+        ``tile`` (8, width) is 0, and room to work in: a kernel that makes it itself takes longer to compile.
+        """
         masked = roi.shape[0] > 0
         amount = np.float32(1.0)
-        tile = np.zeros((TILE, width), np.float32)
         for first in range(start, end, TILE):
             count = min(TILE, end - first)
             if count == TILE:
@@ -56,9 +58,8 @@ def make_point_kernels(loops, n_vertices, width):
                 splat_pixel(width, n_vertices, tile, offset, vertices, weights, first + offset, amount, lattice)
 
     @jit(special=(loops.NAME, n_vertices, width), inner=loops)
-    def slice_(lattice, vertices, weights, alpha, start, end, out):
+    def slice_(lattice, vertices, weights, alpha, start, end, tile, out):
         """Interpolate the pixels ``start .. end`` of ``out`` (channels, n) from the lattice."""
-        tile = np.empty((TILE, width), np.float32)
         for first in range(start, end, TILE):
             count = min(TILE, end - first)
             for offset in range(count):
@@ -96,10 +97,7 @@ def make_blur_kernel(loops, width):
     return (blur,)
 
 
-@jit
 def add_bands(lattices, start, end):
     """Sum the points ``start .. end`` of the bands' lattices (bands, points, width) into the first."""
-    for band in range(1, lattices.shape[0]):
-        for point in range(start, end):
-            for channel in range(lattices.shape[2]):
-                lattices[0, point, channel] += lattices[band, point, channel]
+    for other in lattices[1:]:
+        lattices[0, start:end] += other[start:end]

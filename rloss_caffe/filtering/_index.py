@@ -10,7 +10,6 @@ one vertex by its key and walks to the others, and most of what the blur needs t
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 
 from rloss_caffe.filtering import _choice
 from rloss_caffe.filtering._plain import LANES, copy_lanes, divide_lanes, embed_lanes, fill_lanes, mark_lanes
@@ -24,7 +23,7 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci ha
 _MIXER = np.uint64(0xD6E8FEB86659FD93)
 
 
-@njit
+@jit(entry=False)
 def _slot_of(keys, column, table, words):
     """Where the table holds the key in a column of `keys`, or the empty place where it belongs (linear probing).
 
@@ -49,7 +48,7 @@ def _slot_of(keys, column, table, words):
     return place
 
 
-@njit
+@jit(entry=False)
 def _insert(keys, column, place, count, table, points, edges, words, n_vertices):
     """Give a key that is not in the table the number `count`; no step from there is known."""
     for word in range(words):
@@ -60,8 +59,19 @@ def _insert(keys, column, place, count, table, points, edges, words, n_vertices)
         edges[np.uint64((count + 1) * n_vertices + axis)] = EMPTY
 
 
+def make_scratch(dimension, words):
+    """What `index_simplices` writes on the way; a kernel that makes arrays itself takes longer to compile."""
+    keys = np.empty((words, GROUP * LANES), np.int64)
+    return np.empty((dimension, LANES), np.float32), keys, np.empty(GROUP * LANES, np.int64), one_key(words)
+
+
+def one_key(words):
+    """Room for the key that a kernel looks up."""
+    return np.empty((words, 1), np.int64)
+
+
 def index_kernels(dimension, words):
-    """The kernels ``(index_simplices, grow, merge, find_neighbours)`` for keys of that shape."""
+    """The kernels ``(index_simplices, merge, find_neighbours)`` for keys of that shape."""
     return _choice.kernels(make_index_kernels, dimension, words)
 
 
@@ -70,7 +80,7 @@ def make_index_kernels(loops, dimension, words):
     """The kernels from one set of inner loops, the generated or the plain one."""
     n_vertices = dimension + 1
 
-    @jit(special=(loops.NAME, dimension), inner=loops, error_model="numpy", forceinline=True)
+    @jit(special=(loops.NAME, dimension), inner=loops, error_model="numpy", forceinline=True, entry=False)
     def load_features(values, flat, columns, rows, divisor, region, first, tile):
         """Write the features of sixteen pixels into ``tile`` (d, 16), and where asked for, the region of interest.
 
@@ -84,12 +94,12 @@ def make_index_kernels(loops, dimension, words):
         row = first // max(width, 1)
         column = first - row * width
         if count == LANES and width == 0:
-            for channel in range(channels):
+            for channel in range(dimension):
                 copy_lanes(tile, channel, flat, channel * total + first)
         elif count == LANES and column + LANES <= width:
             copy_lanes(tile, 0, columns, column)
             fill_lanes(tile, 1, rows[row])
-            for channel in range(channels):
+            for channel in range(dimension - 2):
                 divide_lanes(tile, 2 + channel, flat, channel * total + first, divisor)
         else:
             for lane in range(LANES):
@@ -101,24 +111,40 @@ def make_index_kernels(loops, dimension, words):
                     if column == width:
                         column = 0
                         row += 1
-                for channel in range(channels):
-                    feature = values[channel, first + lane] / divisor if is_pixel else np.float32(0)
-                    tile[dimension - channels + channel, lane] = feature
+                for axis in range(dimension):
+                    channel = axis - dimension + channels
+                    if channel >= 0:
+                        tile[axis, lane] = values[channel, first + lane] / divisor if is_pixel else np.float32(0)
         if region.shape[0] == 0:
             return
         if count == LANES:
-            for channel in range(channels):
+            for channel in range(dimension - 2):
                 mark_lanes(region, first, flat, channel * total + first, channel == 0)
         else:
             for pixel in range(first, first + count):
                 region[pixel] = 0
-                for channel in range(channels):
+                for channel in range(dimension - 2):
                     if abs(values[channel, pixel]) >= 1:
                         region[pixel] = 1
 
     @jit(special=(loops.NAME, dimension, words), inner=loops, error_model="numpy")
     def index_simplices(
-        source, scale, low, shift, limit, steps, last, total, state, table, points, edges, weights, vertices, extreme
+        source,
+        scale,
+        low,
+        shift,
+        limit,
+        steps,
+        last,
+        total,
+        state,
+        table,
+        points,
+        edges,
+        weights,
+        vertices,
+        extreme,
+        scratch,
     ):
         """Embed blocks of sixteen pixels and number their vertices in the order they are met.
 
@@ -126,14 +152,12 @@ def make_index_kernels(loops, dimension, words):
         ``vertices`` (total, d + 1) and ``extreme`` (16,), and adds to the points' keys (capacity, words), their
         ``table`` (slots (words + 1),) and the ``edges`` (capacity + 1, d + 1) between them, where row 0 is no point's,
         so that a walk may go on from -1. Returns before `last` where the table is half full, or a coordinate beyond
-        `limit` or no number.
+        `limit` or no number. ``scratch`` is as `make_scratch` gives it.
         """
         values, columns, rows, divisor, region = source
         flat = values.reshape(values.size)
-        tile = np.empty((dimension, LANES), np.float32)
-        keys = np.empty((words, GROUP * LANES), np.int64)
-        orders = np.empty(GROUP * LANES, np.int64)
-        key = np.empty((words, 1), np.int64)
+        tile, keys, orders, key = scratch
+        column = np.int64(0)  # a literal 0 would be another type
         flat_edges = edges.reshape(edges.size)
         n = np.int64(n_vertices)
         count = state[1]
@@ -168,16 +192,16 @@ def make_index_kernels(loops, dimension, words):
                     continue
                 order = orders[lane]
                 reached = number
-                for r in range(1, n_vertices):
+                for r in range(1, vertices.shape[1]):  # seldom, so not written out for every step
                     axis = order & 15
                     order >>= 4
                     following = np.int64(edges[reached + 1, axis])
                     if following < 0:
                         for word in range(words):
                             key[word, 0] = points[reached, word] + steps[word, axis]
-                        place = _slot_of(key, 0, table, words)
+                        place = _slot_of(key, column, table, words)
                         if table[place] == EMPTY:
-                            _insert(key, 0, place, count, table, points, flat_edges, words, n_vertices)
+                            _insert(key, column, place, count, table, points, flat_edges, words, n_vertices)
                             count += 1
                         following = table[place + np.uint64(words)]
                         edges[reached + 1, axis] = following
@@ -188,40 +212,25 @@ def make_index_kernels(loops, dimension, words):
         return DONE
 
     @jit(special=(loops.NAME, dimension, words))
-    def grow(points, edges, count, new_table, new_points, new_edges):
-        """Write `count` points into larger arrays."""
-        new_table[:] = EMPTY
-        new_points[:count] = points[:count]
-        new_edges[: count + 1] = edges[: count + 1]
-        key = np.empty((words, 1), np.int64)
-        for number in range(count):
-            for word in range(words):
-                key[word, 0] = points[number, word]
-            place = _slot_of(key, 0, new_table, words)
-            for word in range(words):
-                new_table[place + np.uint64(word)] = key[word, 0]
-            new_table[place + np.uint64(words)] = number
-
-    @jit(special=(loops.NAME, dimension, words))
-    def merge(more, table, points, edges, count, renumbered):
+    def merge(more, table, points, edges, count, renumbered, key):
         """Add the keys ``more`` to a lattice that has room for them; ``renumbered`` are their numbers there."""
         flat_edges = edges.reshape(edges.size)
-        key = np.empty((words, 1), np.int64)
+        column = np.int64(0)
         for number in range(more.shape[0]):
             for word in range(words):
                 key[word, 0] = more[number, word]
-            place = _slot_of(key, 0, table, words)
+            place = _slot_of(key, column, table, words)
             if table[place] == EMPTY:
-                _insert(key, 0, place, count, table, points, flat_edges, words, n_vertices)
+                _insert(key, column, place, count, table, points, flat_edges, words, n_vertices)
                 count += 1
             renumbered[number] = table[place + np.uint64(words)]
         return count
 
     @jit(special=(loops.NAME, dimension, words))
-    def find_neighbours(table, points, edges, steps, first_axis, last_axis, before, after):
+    def find_neighbours(table, points, edges, steps, first_axis, last_axis, before, after, key):
         """Along each axis, the numbers of the points one step before and after; the count where there is none."""
         count = before.shape[1]
-        key = np.empty((words, 1), np.int64)
+        column = np.int64(0)
         for axis in range(first_axis, last_axis):
             before[axis] = count
             for number in range(count):
@@ -229,13 +238,13 @@ def make_index_kernels(loops, dimension, words):
                 if following < 0:
                     for word in range(words):
                         key[word, 0] = points[number, word] + steps[word, axis]
-                    place = _slot_of(key, 0, table, words)
+                    place = _slot_of(key, column, table, words)
                     following = count if table[place] == EMPTY else table[place + np.uint64(words)]
                 after[axis, number] = following
                 if following < count:
                     before[axis, following] = number
 
-    return index_simplices, grow, merge, find_neighbours
+    return index_simplices, merge, find_neighbours
 
 
 @jit

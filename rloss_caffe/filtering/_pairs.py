@@ -23,7 +23,7 @@ _RUN = 128  # terms summed in single precision before they go into a double
 _FAST = {"contract"}
 
 
-@jit(fastmath=_FAST, forceinline=True)
+@jit(fastmath=_FAST, forceinline=True, entry=False)
 def exp_of_negative(power):
     """``exp(power)`` for ``power <= 0``, to 1e-7; 0 below -87, where single precision ends. A loop over it is SIMD."""
     bounded = max(power, np.float32(-87))
@@ -41,7 +41,7 @@ def exp_of_negative(power):
     return value if power >= np.float32(-87) else np.float32(0)
 
 
-@jit(fastmath=_FAST, forceinline=True)
+@jit(fastmath=_FAST, forceinline=True, entry=False)
 def strip_weights(image, region, row, column, count, row_steps, column_steps, logarithms, contrast, weights):
     """The weights of the pairs of `count` neighbouring pixels of a row, times the other pixel's region.
 
@@ -77,7 +77,7 @@ def strip_weights(image, region, row, column, count, row_steps, column_steps, lo
 
 
 # Sums may be reordered; see `numerics.products`.
-@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
+@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True, entry=False)
 def _short_sum(region, other_region, colours, other_colours):
     total = np.float32(0)
     for x in range(region.shape[0]):
@@ -86,7 +86,7 @@ def _short_sum(region, other_region, colours, other_colours):
     return total
 
 
-@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
+@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True, entry=False)
 def _short_amount(region, other_region):
     total = np.float32(0)
     for x in range(region.shape[0]):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rloss_caffe.filtering import _apply, _index
-from rloss_caffe.filtering._plain import LANES
+from rloss_caffe.filtering._plain import LANES, TILE
 from rloss_caffe.filtering.features import bilateral_features, positions
 from rloss_caffe.numerics.arrays import flag, output_array, real_array
 from rloss_caffe.numerics.memory import Memory
@@ -234,7 +234,7 @@ class PermutohedralLattice:
     def _index(self, source, low, shift, words, limit):
         """Number the lattice points; returns the largest coordinate where one is beyond the limit, else 0."""
         dimension, total = self.dimension, len(self._vertices)
-        index_simplices, grow, merge, find_neighbours = _index.index_kernels(dimension, words)
+        index_simplices, merge, find_neighbours = _index.index_kernels(dimension, words)
         steps = _lattice_steps(dimension, words, shift)
         limit = np.float32(min(limit, MAX_COORDINATE - dimension - 1))
         fields = elevation_scales(dimension), low.astype(np.int32), shift.astype(np.int64), limit, steps
@@ -244,13 +244,14 @@ class PermutohedralLattice:
             most = min(_FIRST_POINTS, (last - first) * LANES * (dimension + 1))
             band = _Points(dimension, words, max(most, _index.GROUP * LANES * (dimension + 1)))
             state, extreme = np.array([first, 0]), np.zeros(LANES, np.float32)
+            scratch = _index.make_scratch(dimension, words)
             while True:
-                arrays = (*band.arrays, self._weights, self._vertices, extreme)
+                arrays = (*band.arrays, self._weights, self._vertices, extreme, scratch)
                 outcome = index_simplices(source, *fields, last, total, state, *arrays)
                 band.count = state[1]
                 if outcome != _index.FULL:
                     return band, extreme.max() if outcome == _index.OUT_OF_RANGE else 0
-                band.grow(grow)
+                band.grow(merge)
 
         results = run(index, bands)
         beyond = max(largest for _, largest in results)
@@ -260,9 +261,8 @@ class PermutohedralLattice:
         renumbering = []
         for (first, last), band in zip(bands[1:], others):
             while lattice.count + band.count > lattice.capacity:
-                lattice.grow(grow)
-            renumbered = np.empty(band.count, np.int32)
-            lattice.count = merge(band.arrays[1][: band.count], *lattice.arrays, lattice.count, renumbered)
+                lattice.grow(merge)
+            renumbered = lattice.add(band.arrays[1][: band.count], merge)
             renumbering.append((self._vertices, first * LANES, min(last * LANES, total), renumbered))
         run(_index.renumber, renumbering)
 
@@ -270,7 +270,11 @@ class PermutohedralLattice:
         self._neighbours = Memory(8 * math.prod(shape), 2)
         self._before, self._after = (self._neighbours.array(shape, np.int32) for _ in range(2))
         axes = bounds(dimension + 1, self._threads())
-        run(find_neighbours, [(*lattice.arrays, steps, first, last, self._before, self._after) for first, last in axes])
+        neighbours = self._before, self._after
+        run(
+            find_neighbours,
+            [(*lattice.arrays, steps, first, last, *neighbours, _index.one_key(words)) for first, last in axes],
+        )
         return 0
 
     def _filter_group(self, values, reverse, roi, out):
@@ -287,7 +291,16 @@ class PermutohedralLattice:
         run(
             splat,
             [
-                (values, roi, self._vertices, self._weights, start, end, lattices[band])
+                (
+                    values,
+                    roi,
+                    self._vertices,
+                    self._weights,
+                    start,
+                    end,
+                    np.zeros((TILE, width), np.float32),
+                    lattices[band],
+                )
                 for band, (start, end) in enumerate(bands)
             ],
         )
@@ -306,7 +319,8 @@ class PermutohedralLattice:
         if not np.isfinite(source).all():  # few points, so this is cheap; slicing finite points gives finite values
             raise ValueError(_why_not_finite(values, roi))
         alpha = np.float32(1 / (1 + 2.0**-self.dimension))
-        run(slice_, [(source, self._vertices, self._weights, alpha, start, end, out) for start, end in bands])
+        points = source, self._vertices, self._weights, alpha
+        run(slice_, [(*points, start, end, np.empty((TILE, width), np.float32), out) for start, end in bands])
 
 
 def _feature_source(features):
@@ -369,9 +383,6 @@ class _Points:
         self._shape = dimension + 1, words
         self.count = 0
         self._allocate(1 << (most - 1).bit_length())
-        table, _, edges = self.arrays
-        table[:] = _index.EMPTY
-        edges[0] = _index.EMPTY
 
     def _allocate(self, capacity):
         n_vertices, words = self._shape
@@ -380,12 +391,23 @@ class _Points:
         self._memory = Memory(8 * slots + 8 * capacity * words + 4 * (capacity + 1) * n_vertices, 3)
         table, keys = self._memory.array((slots,), np.int64), self._memory.array((capacity, words), np.int64)
         self.arrays = table, keys, self._memory.array((capacity + 1, n_vertices), np.int32)
+        table[:] = _index.EMPTY
+        self.arrays[2][0] = _index.EMPTY
 
-    def grow(self, kernel):
+    def add(self, keys, merge):
+        """Add points for which there is room; returns their numbers."""
+        numbers = np.empty(len(keys), np.int32)
+        self.count = merge(keys, *self.arrays, self.count, numbers, _index.one_key(keys.shape[1]))
+        return numbers
+
+    def grow(self, merge):
         """Make room for twice as many."""
-        old = self._memory, self.arrays  # lives until all is copied
+        memory, (_, keys, edges), count = self._memory, self.arrays, self.count  # the memory lives until all is copied
         self._allocate(2 * self.capacity)
-        kernel(*old[1][1:], self.count, *self.arrays)
+        self.count = 0
+        self.add(keys[:count], merge)
+        self.arrays[2][: count + 1] = edges[: count + 1]
+        del memory
 
 
 def _lattice_steps(dimension, words, shift):

@@ -23,7 +23,7 @@ _FILES = sorted(path for room in _ROOMS for path in (Path(__file__).parents[1] /
 _SOURCES = f"{zlib.crc32(b''.join(path.read_bytes() for path in _FILES)):08x}"
 
 
-def jit(function=None, special=(), inner=None, **options):
+def jit(function=None, special=(), inner=None, entry=True, **options):
     """``numba.njit`` with the package's options; without a disk cache where no folder for it can be written.
 
     A kernel that is made several times, for several constants in its closure, must give them as ``special``: they
@@ -32,12 +32,17 @@ def jit(function=None, special=(), inner=None, **options):
 
     `inner` is a module whose names take the place of the kernel's globals: the functions that it calls. In its closure
     they would be a part of the cache's key, and another one in every process.
+
+    A function that only kernels call has no ``entry`` for calls from Python, which takes as long to compile as some
+    functions; it is kept on disk as a part of those kernels. Python that calls it all the same ends the process.
     """
     if function is None:
-        return lambda function: jit(function, special, inner, **options)
+        return lambda function: jit(function, special, inner, entry, **options)
     if inner is not None:
         function = _with_globals(function, {name: getattr(inner, name) for name in inner.__all__})
     function.__qualname__ = "_".join([function.__qualname__, *map(str, special), _SOURCES])
+    if not entry:
+        return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)
     options.update(nogil=True, no_cfunc_wrapper=True)  # that is for calls from C, which nobody makes
     try:
         return numba.njit(cache=True, **options)(function)

@@ -76,7 +76,7 @@ def scale_rows(values, mask, factors, out, rows=None, num_threads=None, added=No
 
 # Sums may be reordered; NaN and infinity keep their meaning. Inlined, so that there is one order: a process that
 # compiles the kernels would else run another copy of this function, in another order, than one that finds them cached.
-@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
+@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True, entry=False)
 def _short_dot(a, mask, b):
     total = np.float32(0)
     for pixel in range(mask.shape[0]):
@@ -98,7 +98,7 @@ def _dot(a, mask, b, first_block, last_block, partial):
         partial[block] = total
 
 
-@jit(forceinline=True)
+@jit(forceinline=True, entry=False)
 def _short_subtract(a, b, degree):
     for pixel in range(degree.shape[0]):
         b[pixel] -= degree[pixel] * a[pixel]
@@ -120,7 +120,7 @@ def _subtract_degree(a, mask, b, degree, first_block, last_block, partial):
         partial[block] = total
 
 
-@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True)
+@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True, entry=False)
 def _short_sums(a, mask, b, degree):
     products = np.float32(0)
     degrees = np.float32(0)
