@@ -18,9 +18,8 @@ from rloss_caffe.drawing.segment import (
 from rloss_caffe.losses import LOSSES
 from rloss_caffe.numerics.parameters import parameters_of
 
-__all__ = ["CHOICES", "COARSE", "Choice", "Previews", "Slider", "Superseded", "coarse_scale", "described", "quantized"]
+__all__ = ["CHOICES", "Choice", "Previews", "Slider", "Superseded", "coarse_scale", "described", "quantized"]
 
-COARSE = 0.25  # the scale of the first answer, as a share of the second one's
 LARGEST_PUSH = 10.0
 _KEPT = 6  # results, of all stages
 _KEPT_SCORES = 2  # of a net: they take the classes times the photograph's pixels times 4 bytes
@@ -47,12 +46,16 @@ _RADIUS = Slider("radius", "Radius", 1, 8)
 
 @dataclass(frozen=True)
 class Choice:
-    """A loss with settings, under the name that people choose it by."""
+    """A loss with settings, under the name that people choose it by.
+
+    coarse: the scale of the first answer, as a share of the second one's; so that it comes within half a second.
+    """
 
     label: str
     loss: str
     sliders: Tuple[Slider, ...]
     options: Dict[str, Any] = field(default_factory=dict)
+    coarse: float = 0.25
 
 
 CHOICES = {
@@ -61,7 +64,7 @@ CHOICES = {
     "normalized_cut": Choice("Normalised cut", "normalized_cut", (_SPACE, _COLOUR)),
     "kernel_cut": Choice("Kernel cut", "kernel_cut", (_SPACE, _COLOUR)),
     "local_potts": Choice("Local Potts", "local_potts", (_RADIUS,)),
-    "self_label": Choice("Self-labelling", "self_label", (_RADIUS,)),
+    "self_label": Choice("Self-labelling", "self_label", (_RADIUS,), coarse=0.125),
 }
 
 
@@ -119,7 +122,7 @@ class Previews:
         from_net : bool
             Whether the scores begin at the net's.
         stage : {"start", "coarse", "full"}
-            Before the first step; at `COARSE` of the scale that the function chooses; at this scale, from the coarse
+            Before the first step; at the choice's part of the scale that the function chooses; at this scale, from the coarse
             result on.
 
         Returns
@@ -165,7 +168,7 @@ class Previews:
 
             if stage == "start":
                 return kept("start", scores, steps=0)
-            coarse = kept("coarse", scores, scale=coarse_scale(labels.shape))
+            coarse = kept("coarse", scores, scale=coarse_scale(choice, labels.shape))
             return kept("full", coarse) if stage == "full" else coarse
 
     def warm(self):
@@ -188,9 +191,9 @@ class Previews:
         return self._scores[photo]
 
 
-def coarse_scale(size):
+def coarse_scale(choice, size):
     """The first answer's scale for a photograph of (H, W) pixels."""
-    return COARSE / max(1, math.ceil(math.sqrt(size[0] * size[1] / MOST_PIXELS)))
+    return CHOICES[choice].coarse / max(1, math.ceil(math.sqrt(size[0] * size[1] / MOST_PIXELS)))
 
 
 def quantized(gradient):

@@ -87,6 +87,22 @@ def stored(folder, name):
     return read_label(path) if path.exists() else None
 
 
+def descendants(pid):
+    """The processes below one."""
+    parents = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    parents.setdefault(int(file.read().rsplit(")", 1)[1].split()[1]), []).append(int(entry))
+            except OSError:  # it has ended
+                continue
+    found = list(parents.get(pid, []))
+    for each in found:
+        found += parents.get(each, [])
+    return found
+
+
 def drawn(*strokes, size=SIZE, width=3):
     """The label map of strokes: pairs of points and a class."""
     labels = np.full(size, NOTHING, np.uint8)
@@ -198,7 +214,7 @@ def test_the_preview_is_what_the_function_makes_of_the_strokes(opened, folder, c
         "num_classes": len(CLASSES), "loss": CHOICES[choice].loss, "push": 0.6,
         "options": {"bi_xy_std": 30.0, "bi_rgb_std": 15.0, **CHOICES[choice].options},
     }  # fmt: skip
-    coarse = segment_from_scribbles(pixels, labels, scale=coarse_scale(SIZE), **settings)
+    coarse = segment_from_scribbles(pixels, labels, scale=coarse_scale(choice, SIZE), **settings)
     expected = segment_from_scribbles(pixels, labels, scores=coarse, **settings).labels
     assert len(np.unique(expected)) == 2
     np.testing.assert_array_equal(page.result(), expected)
@@ -430,6 +446,44 @@ def test_a_wrong_token_is_told(driver, address):
     driver.get(address[:-2] + "/")
     assert "token" in driver.page_source
     Page(driver).problems()
+
+
+def test_ten_thousand_photographs(driver, tmp_path):
+    photos = tmp_path / "many" / "JPEGImages"
+    photos.mkdir(parents=True)
+    Image.fromarray(photograph(1)).save(photos / "00000.png")
+    for number in range(1, 10_000):
+        os.link(photos / "00000.png", photos / f"{number:05}.png")
+    with serving(tmp_path / "many", CLASSES) as (_, address):
+        page = Page(driver, f"{address}#9998")
+        assert (page.text("name"), page.text("progress")) == ("09997", "0 of 10000 drawn")
+        page.keys("1")
+        page.stroke([(10, 10), (50, 10)])
+        page.wait(lambda: page.text("progress") == "1 of 10000 drawn", "the count")
+        page.keys("n", "n", "n")
+        page.wait(lambda: page.text("name") == "09999", "the last photograph")
+        page.wait_open()
+        lines = (tmp_path / "many" / LIST).read_text().splitlines()
+        assert lines == [f"JPEGImages/09997.png {LABELS}/09997.png"]
+
+
+def test_a_browser_that_is_killed_has_saved_what_is_older_than_two_seconds(tmp_path):
+    root = tmp_path / "mine"
+    (root / "JPEGImages").mkdir(parents=True)
+    Image.fromarray(photograph(1)).save(root / "JPEGImages" / "a.png")
+    with serving(root, CLASSES) as (_, address), chromium() as driver:
+        page = Page(driver, address)
+        page.keys("1")
+        page.stroke([(5, 5), (80, 5)], hold=True)
+        drawn_at = time.monotonic()
+        page.wait(lambda: time.monotonic() - drawn_at > 2, "two seconds")
+        os.kill(driver.service.process.pid, signal.SIGSTOP)  # it shall not close the browser in good order
+        try:
+            for pid in descendants(driver.service.process.pid):
+                os.kill(pid, signal.SIGKILL)
+        finally:
+            os.kill(driver.service.process.pid, signal.SIGCONT)
+        np.testing.assert_array_equal(stored(root, "a"), drawn(([(5, 5), (80, 5)], 1)))
 
 
 def test_killed_while_a_stroke_is_drawn(driver, folder, tmp_path):

@@ -7,11 +7,12 @@ import os
 import socket
 import struct
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlparse
 
 import numpy as np
 import pytest
-from helpers.browser import serving
+from helpers.browser import COMPILED, serving
 
 for module in ("bottle", "waitress", "cv2"):
     pytest.importorskip(module, reason=f"rloss-caffe draw needs {module}")
@@ -33,6 +34,7 @@ def folder(tmp_path_factory):
         ("a.png", (20, 30)),
         ("b.png", (40, 24)),
         ("f_later.png", (9, 9)),
+        ("g_large.png", (300, 400)),
         ("c <img src=x onerror=alert(1)>.png", (16, 16)),
     ):
         Image.fromarray(random.randint(0, 256, (*size, 3)).astype(np.uint8)).save(photos / name)
@@ -50,9 +52,9 @@ def address(folder):
         assert process.poll() is None, "the server has ended"
 
 
-def request(address, path, method="GET", body=None, prefix=None, **headers):
+def request(address, path, method="GET", body=None, prefix=None, timeout=20, **headers):
     """Status, headers and body of an answer; names of headers have _ for -."""
-    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=timeout)
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request(method, (address.path if prefix is None else prefix) + path, body, given)
     answer = connection.getresponse()
@@ -63,10 +65,10 @@ def request(address, path, method="GET", body=None, prefix=None, **headers):
     return answer.status, answer.headers, text
 
 
-def send(address, path, value, method="POST", **headers):
+def send(address, path, value, method="POST", timeout=COMPILED, **headers):
     body = value if isinstance(value, (bytes, str)) else json.dumps(value)
     headers.setdefault("Content_Type", "application/json")
-    status, _, text = request(address, path, method, body, **headers)
+    status, _, text = request(address, path, method, body, timeout=timeout, **headers)
     return status, json.loads(text) if text[:1] == b"{" else text
 
 
@@ -414,10 +416,28 @@ def test_labels_that_cannot_be_written_are_told(address, folder):
     assert request(address, "folder")[0] == 200
 
 
+def test_the_newest_wish_of_a_page_ends_an_older_one(address):
+    number = number_of(address, "large")
+    height, width = labels(address, number)[1].shape
+    version = labels(address, number)[0]["version"]
+    for row, label in ((5, 0), (height - 5, 2)):
+        strokes = patch(version, (0, row, width, 2), (label, 2 * width))
+        version = send(address, f"labels/{number}", strokes, "PUT")[1]["version"]
+    slow = {**WISH, "photo": number, "version": version, "choice": "self_label", "options": {"radius": 8}, "full": True}
+    quick = {**WISH, "photo": number, "version": version}
+    with ThreadPoolExecutor(4) as pool:
+        older = [pool.submit(send, address, "preview", slow) for _ in range(2)]
+        time.sleep(0.5)
+        other_page = pool.submit(send, address, "preview", {**quick, "page": "another"})
+        newest = pool.submit(send, address, "preview", quick)
+        assert newest.result()[0] == 200 and other_page.result()[0] == 200
+        for each in older:
+            status, answer = each.result()
+            assert status == 409 and answer["superseded"]
+
+
 def test_several_tabs_at_once_lose_nothing(address):
     """Each saves its own pixels again and again, and reads anew where another was quicker: all are there in the end."""
-    from concurrent.futures import ThreadPoolExecutor
-
     about, before = labels(address, 1)
 
     def tab(row):
