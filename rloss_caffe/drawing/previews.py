@@ -122,8 +122,8 @@ class Previews:
         from_net : bool
             Whether the scores begin at the net's.
         stage : {"start", "coarse", "full"}
-            Before the first step; at the choice's part of the scale that the function chooses; at this scale, from the coarse
-            result on.
+            Before the first step; at the choice's part of the scale that the function chooses; at that scale, from the
+            coarse result on.
 
         Returns
         -------
