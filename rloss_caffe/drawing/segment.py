@@ -122,6 +122,13 @@ class Segmentation:
         """
         return self._of_all_classes(self._grid.blow_up(self._gradient), 0.0)
 
+    def gradient_of(self, label: int) -> NDArray[np.float32]:
+        """The plane (H, W) of `gradient` that one class has: of a large image, all would take gigabytes."""
+        if label not in self.classes:
+            return np.zeros(self.labels.shape, np.float32)
+        plane: NDArray[np.float32] = self._grid.blow_up(self._gradient[self.classes.index(label)][np.newaxis])[0]
+        return plane
+
     def _of_all_classes(self, values, others):
         result = allocate("the result", (self.num_classes, *values.shape[1:]))
         result[...] = others

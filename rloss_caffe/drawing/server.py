@@ -357,8 +357,8 @@ class _Pages:
         }  # fmt: skip
         if asked["gradient"] < 0:
             return self._framed(about, shown)
-        gradient = (result("start") if asked["at_start"] else found).gradient[asked["gradient"], ::step, ::step]
-        gradient, about["largest"] = quantized(gradient)
+        gradient = (result("start") if asked["at_start"] else found).gradient_of(asked["gradient"])
+        gradient, about["largest"] = quantized(gradient[::step, ::step])
         return self._framed(about, shown, gradient)
 
     def _asked(self, **kinds):

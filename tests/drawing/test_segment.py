@@ -27,6 +27,8 @@ def test_strokes_spread_to_the_edge(loss, scale):
     probabilities, gradient = found.probabilities, found.gradient
     assert probabilities.shape == gradient.shape == (5, 24, 32)
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, rtol=1e-5)
+    for label, plane in enumerate(gradient):
+        np.testing.assert_array_equal(found.gradient_of(label), plane)
     assert not probabilities[[0, 2, 4]].any() and not gradient[[0, 2, 4]].any() and gradient.any()
     assert found.value == pytest.approx(found.cross_entropy + found.weight * found.loss)
 
