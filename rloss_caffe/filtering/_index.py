@@ -19,6 +19,8 @@ DONE, FULL, OUT_OF_RANGE = 0, 1, 2  # what became of a band: indexed, or the tab
 GROUP = 16  # blocks that are embedded together before their points are looked up
 EMPTY = -1  # no key: the fields leave the sign bit of the first word unused
 
+load_features = None  # what `index_simplices` calls: one for every set of inner loops and every dimension
+
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing
 _MIXER = np.uint64(0xD6E8FEB86659FD93)
 
@@ -81,7 +83,7 @@ def make_index_kernels(loops, dimension, words):
     n_vertices = dimension + 1
 
     @jit(special=(loops.NAME, dimension), inner=loops, error_model="numpy", forceinline=True, entry=False)
-    def load_features(values, flat, columns, rows, divisor, region, first, tile):
+    def load(values, flat, columns, rows, divisor, region, first, tile):
         """Write the features of sixteen pixels into ``tile`` (d, 16), and where asked for, the region of interest.
 
         They are ``values`` (channels, n) themselves, which are ``flat``, too; of an image, where ``columns`` and
@@ -127,7 +129,9 @@ def make_index_kernels(loops, dimension, words):
                     if abs(values[channel, pixel]) >= 1:
                         region[pixel] = 1
 
-    @jit(special=(loops.NAME, dimension, words), inner=loops, error_model="numpy")
+    inner = {"load_features": load, "embed_lanes": loops.embed_lanes}
+
+    @jit(special=(loops.NAME, dimension, words), inner=inner, error_model="numpy")
     def index_simplices(
         source,
         scale,

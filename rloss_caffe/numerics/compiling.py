@@ -30,8 +30,8 @@ def jit(function=None, special=(), inner=None, entry=True, **options):
     become part of its name. Numba names compiled code by the function's name and a counter of the process, so that two
     specialisations of one name, cached by two processes, would meet as one symbol in a third.
 
-    `inner` is a module whose names take the place of the kernel's globals: the functions that it calls. In its closure
-    they would be a part of the cache's key, and another one in every process.
+    `inner` is a module, or a dictionary, whose names take the place of the kernel's globals: the functions that it
+    calls. In its closure they would be a part of the cache's key, and another one in every process: it is refused.
 
     A function that only kernels call has no ``entry`` for calls from Python, which takes as long to compile as some
     functions; it is kept on disk as a part of those kernels. Python that calls it all the same ends the process.
@@ -39,7 +39,12 @@ def jit(function=None, special=(), inner=None, entry=True, **options):
     if function is None:
         return lambda function: jit(function, special, inner, entry, **options)
     if inner is not None:
-        function = _with_globals(function, {name: getattr(inner, name) for name in inner.__all__})
+        names = inner if isinstance(inner, dict) else {name: getattr(inner, name) for name in inner.__all__}
+        function = _with_globals(function, names)
+    cells = zip(function.__code__.co_freevars, function.__closure__ or ())
+    functions = [name for name, cell in cells if callable(cell.cell_contents)]
+    if functions:
+        raise TypeError(f"{function.__name__} must get the function {functions[0]} as inner: it would never be cached")
     function.__qualname__ = "_".join([function.__qualname__, *map(str, special), _SOURCES])
     if not entry:
         return numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)

@@ -37,6 +37,21 @@ def test_kernels_are_cached_and_stay_apart(tmp_path):
     assert files(tmp_path) == cached  # nothing was compiled again
 
 
+def test_functions_in_a_closure_are_refused():
+    """The cache's key has the closure in it, and a function is another one in every process: it would always miss."""
+    from rloss_caffe.numerics.compiling import jit
+
+    @jit(entry=False)
+    def other(x):
+        return x + 1
+
+    with pytest.raises(TypeError, match="kernel must get the function other as inner"):
+
+        @jit
+        def kernel(x):
+            return other(x)
+
+
 COMPILES = """
 import numpy as np
 from rloss_caffe.numerics.products import dot
