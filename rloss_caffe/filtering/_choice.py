@@ -23,6 +23,7 @@ import importlib
 import os
 import threading
 import warnings
+from functools import lru_cache
 
 import numba
 
@@ -36,6 +37,11 @@ def kernels(make, *constants):
     """The kernels ``make(loops, *constants)``, which change to the plain loops when the generated ones fail."""
     if _use_plain():
         return make(_loops("plain"), *constants)
+    return _generated(make, *constants)
+
+
+@lru_cache(maxsize=None)
+def _generated(make, *constants):
     try:
         generated = make(_loops("generated"), *constants)
     except Exception as error:  # a version without something that the generating modules import

@@ -26,18 +26,25 @@ _MIXER = np.uint64(0xD6E8FEB86659FD93)
 
 
 @jit(entry=False)
-def _slot_of(keys, column, table, words):
-    """Where the table holds the key in a column of `keys`, or the empty place where it belongs (linear probing).
-
-    A slot of the flat table is a key and, behind it, the point's number.
-    """
+def _first_slot(keys, column, table, words):
+    """Where the table holds the key in a column of `keys`, if no other key lies there."""
     mixed = np.uint64(keys[0, column])
     for word in range(1, words):
         mixed = (mixed * _MIXER) ^ (mixed >> np.uint64(29)) ^ np.uint64(keys[word, column])
     size = np.uint64(words + 1)
     mask = np.uint64(table.shape[0]) // size - np.uint64(1)
     hashed = mixed * _MULTIPLIER
-    place = (((hashed >> np.uint64(20)) ^ (hashed >> np.uint64(42))) & mask) * size
+    return (((hashed >> np.uint64(20)) ^ (hashed >> np.uint64(42))) & mask) * size
+
+
+@jit(entry=False)
+def _slot_of(keys, column, table, words):
+    """Where the table holds the key in a column of `keys`, or the empty place where it belongs (linear probing).
+
+    A slot of the flat table is a key and, behind it, the point's number.
+    """
+    size = np.uint64(words + 1)
+    place = _first_slot(keys, column, table, words)
     while table[place] != EMPTY:
         same = table[place] == keys[0, column]
         for word in range(1, words):
@@ -231,22 +238,51 @@ def make_index_kernels(loops, dimension, words):
         return count
 
     @jit(special=(loops.NAME, dimension, words))
-    def find_neighbours(table, points, edges, steps, first_axis, last_axis, before, after, key):
-        """Along each axis, the numbers of the points one step before and after; the count where there is none."""
-        count = before.shape[1]
-        column = np.int64(0)
+    def find_neighbours(table, points, edges, steps, first_axis, last_axis, before, after, key, scratch):
+        """Along each axis, the numbers of the points one step before and after; the count where there is none.
+
+        Whether a step is known, and where it leads, nobody can foretell: lists are written without a branch, first of
+        the points whose step is not known, then of those whose slot in the table is another key's. ``scratch`` is
+        (3, count + 2).
+        """
+        count = np.int64(before.shape[1])
+        column, one = np.int64(0), np.uint64(1)
+        row, unknown, others = np.uint64(0), one, np.uint64(2)  # row[1 + i]: the point before i; row[0]: of no point
         for axis in range(first_axis, last_axis):
-            before[axis] = count
+            for number in range(count + 2):
+                scratch[row, np.uint64(number)] = count
+            length = 0
             for number in range(count):
-                following = np.int64(edges[number + 1, axis])
-                if following < 0:
-                    for word in range(words):
-                        key[word, 0] = points[number, word] + steps[word, axis]
-                    place = _slot_of(key, column, table, words)
-                    following = count if table[place] == EMPTY else table[place + np.uint64(words)]
-                after[axis, number] = following
-                if following < count:
-                    before[axis, following] = number
+                following = np.int64(edges[np.uint64(number + 1), np.uint64(axis)])
+                after[np.uint64(axis), np.uint64(number)] = following
+                scratch[row, np.uint64(following + 1)] = number
+                scratch[unknown, np.uint64(length)] = number
+                length += np.int64(following < 0)
+            left = 0
+            for position in range(length):
+                number = np.int64(scratch[unknown, np.uint64(position)])
+                for word in range(words):
+                    key[word, 0] = points[np.uint64(number), np.uint64(word)] + steps[word, axis]
+                place = _first_slot(key, column, table, words)
+                is_same = table[place] == key[0, 0]
+                for word in range(1, words):
+                    is_same &= table[place + np.uint64(word)] == key[word, 0]
+                following = table[place + np.uint64(words)] if is_same else count
+                after[np.uint64(axis), np.uint64(number)] = following
+                scratch[row, np.uint64(following + 1)] = number  # the last one is no point's, either
+                scratch[others, np.uint64(left)] = number
+                left += np.int64(not is_same) & np.int64(table[place] != EMPTY)
+            for position in range(left):
+                number = np.int64(scratch[others, np.uint64(position)])
+                for word in range(words):
+                    key[word, 0] = points[np.uint64(number), np.uint64(word)] + steps[word, axis]
+                place = _slot_of(key, column, table, words)
+                if table[place] != EMPTY:
+                    following = table[place + np.uint64(words)]
+                    after[np.uint64(axis), np.uint64(number)] = following
+                    scratch[row, np.uint64(following + 1)] = number
+            for number in range(count):
+                before[np.uint64(axis), np.uint64(number)] = scratch[row, np.uint64(number + 1)]
 
     return index_simplices, merge, find_neighbours
 
@@ -254,6 +290,5 @@ def make_index_kernels(loops, dimension, words):
 @jit
 def renumber(vertices, start, end, renumbered):
     """Replace a band's own point numbers by the lattice's."""
-    for pixel in range(start, end):
-        for r in range(vertices.shape[1]):
-            vertices[pixel, r] = renumbered[vertices[pixel, r]]
+    for place in range(start, end):
+        vertices[np.uint64(place)] = renumbered[np.uint64(vertices[np.uint64(place)])]

@@ -4,6 +4,7 @@ Eurographics 2010), built once from features and applied to any number of value 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -211,10 +212,8 @@ class PermutohedralLattice:
         self._memory = Memory(4 * (blocks * LANES + total) * (dimension + 1), 2)
         self._weights = self._memory.array((blocks, dimension + 1, LANES), np.float32)
         self._vertices = self._memory.array((total, dimension + 1), np.int32)
-        bits = min(62 // dimension, _WIDE_FIELD)
-        limit = (1 << (bits - 1)) - 2 * (dimension + 2)
-        low = np.full(dimension, -(1 << (bits - 1)))
-        return limit > 0 and not self._index(source, low, np.arange(dimension) * bits, 1, limit)
+        fields = _narrow_fields(dimension)
+        return fields is not None and not self._index(source, fields, 1)
 
     def _build_wide(self, features):
         """Index the points in fields as wide as the features need."""
@@ -227,17 +226,16 @@ class PermutohedralLattice:
             words = -(-dimension // 3)
             shift = np.arange(dimension) % -(-dimension // words) * _WIDE_FIELD
             low = np.full(dimension, -(1 << (_WIDE_FIELD - 1)))
-        largest = self._index(_feature_source(features), low, shift, words, MAX_COORDINATE)
+        fields = _fields(dimension, low, shift, words, MAX_COORDINATE)
+        largest = self._index(_feature_source(features), fields, words)
         if largest:
             check_range(largest, dimension)
 
-    def _index(self, source, low, shift, words, limit):
+    def _index(self, source, fields, words):
         """Number the lattice points; returns the largest coordinate where one is beyond the limit, else 0."""
         dimension, total = self.dimension, len(self._vertices)
+        steps = fields[-1]
         index_simplices, merge, find_neighbours = _index.index_kernels(dimension, words)
-        steps = _lattice_steps(dimension, words, shift)
-        limit = np.float32(min(limit, MAX_COORDINATE - dimension - 1))
-        fields = elevation_scales(dimension), low.astype(np.int32), shift.astype(np.int64), limit, steps
         bands = bounds(len(self._weights), self._threads())
 
         def index(first, last):
@@ -263,18 +261,24 @@ class PermutohedralLattice:
             while lattice.count + band.count > lattice.capacity:
                 lattice.grow(merge)
             renumbered = lattice.add(band.arrays[1][: band.count], merge)
-            renumbering.append((self._vertices, first * LANES, min(last * LANES, total), renumbered))
-        run(_index.renumber, renumbering)
+            renumbering.append((first * LANES, min(last * LANES, total), renumbered))
 
         shape = dimension + 1, lattice.count
         self._neighbours = Memory(8 * math.prod(shape), 2)
         self._before, self._after = (self._neighbours.array(shape, np.int32) for _ in range(2))
-        axes = bounds(dimension + 1, self._threads())
-        neighbours = self._before, self._after
-        run(
-            find_neighbours,
-            [(*lattice.arrays, steps, first, last, *neighbours, _index.one_key(words)) for first, last in axes],
-        )
+        flat = self._vertices.reshape(-1)
+        parts = bounds(dimension + 1, self._threads())
+
+        def finish(part):
+            for first, last, renumbered in renumbering:
+                start, end = (
+                    (first + (last - first) * each // len(parts)) * (dimension + 1) for each in (part, part + 1)
+                )
+                _index.renumber(flat, start, end, renumbered)
+            scratch = _index.one_key(words), np.empty((3, lattice.count + 2), np.int32)
+            find_neighbours(*lattice.arrays, steps, *parts[part], self._before, self._after, *scratch)
+
+        run(finish, [(part,) for part in range(len(parts))])
         return 0
 
     def _filter_group(self, values, reverse, roi, out):
@@ -408,6 +412,23 @@ class _Points:
         self.add(keys[:count], merge)
         self.arrays[2][: count + 1] = edges[: count + 1]
         del memory
+
+
+@lru_cache(maxsize=None)
+def _narrow_fields(dimension):
+    """Fields of equal size in keys of one word, with room for neighbours; None where there are too many dimensions."""
+    bits = min(62 // dimension, _WIDE_FIELD)
+    limit = (1 << (bits - 1)) - 2 * (dimension + 2)
+    if limit <= 0:
+        return None
+    return _fields(dimension, np.full(dimension, -(1 << (bits - 1))), np.arange(dimension) * bits, 1, limit)
+
+
+def _fields(dimension, low, shift, words, limit):
+    """What embedding and look-ups need to know of keys: the features' factors, the fields, the limit, the steps."""
+    limit = np.float32(min(limit, MAX_COORDINATE - dimension - 1))
+    steps = _lattice_steps(dimension, words, shift)
+    return elevation_scales(dimension), low.astype(np.int32), shift.astype(np.int64), limit, steps
 
 
 def _lattice_steps(dimension, words, shift):

@@ -6,6 +6,7 @@ memory back to the system and gets it anew, page by page, at every call.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +43,11 @@ class Memory:
             self._block = _kept[size].pop()
         except (KeyError, IndexError):
             self._block = np.empty(size, np.uint8)
-        self._next = -self._block.ctypes.data % _LINE
+        self._next = -self._block.__array_interface__["data"][0] % _LINE
 
     def array(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """The next array of this shape, with whatever values."""
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         first, self._next = self._next, self._next + -(-size // _LINE) * _LINE
         return self._block[first : first + size].view(dtype).reshape(shape)
 

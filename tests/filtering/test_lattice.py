@@ -154,6 +154,21 @@ def test_lattice_of_an_image_is_that_of_its_features(size, rgb, threads):
     assert (found.shape, found.num_vertices, found.nbytes) == (expected.shape, expected.num_vertices, expected.nbytes)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("spread, points", [(0.5, 40_000), (9, 40_000), (60, 2000)])
+def test_neighbours_join_the_vertices_of_every_simplex(spread, points, threads):
+    """Few lattice points and many, so that tables grow, and keys of one word and of several."""
+    features = np.random.RandomState(0).randn(5, points) * spread
+    features[:, -1] = 3000 * (spread == 60)
+    lattice = PermutohedralLattice(features, threads)
+    size, before, after = lattice.num_vertices, lattice._before, lattice._after
+    for one, other in ((before, after), (after, before)):
+        axis, point = np.nonzero(one < size)
+        np.testing.assert_array_equal(other[axis, one[axis, point]], point)
+    for vertex, following in zip(lattice._vertices.T, np.roll(lattice._vertices, -1, axis=1).T):
+        assert ((after[:, vertex] == following).sum(axis=0) == 1).all()  # one step along one axis
+
+
 def test_vertices_of_the_zero_feature_exist_only_where_the_original_adds_them():
     features = np.random.RandomState(0).randn(5, 31) * 0.4 + 3
     compatible, plain = PermutohedralLattice(features), PermutohedralLattice(features, compatible=False)
