@@ -31,7 +31,6 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 
 import numpy as np
 import tables
-from adam import Adam
 from command_line import add_bandwidths, add_every, run
 from loss_terms import add_losses, losses_of, read_terms
 from outline_scores import COLUMNS, OutlineScores, without_padding
@@ -41,6 +40,7 @@ from scipy.special import softmax
 from rloss_caffe.data.progress import progress_bar
 from rloss_caffe.data.reading import read_image, read_label
 from rloss_caffe.datasets import examples, voc
+from rloss_caffe.drawing.descent import cross_entropy_gradient, descend
 from rloss_caffe.nets.loss_net import LossNet
 from rloss_caffe.numerics.interpolation import interpolate
 
@@ -154,7 +154,7 @@ def pushes_of(terms, samples):
     """How hard each term pushes for a weight of 1, beside the cross entropy: sums of |gradient| over all images."""
     cross_entropy, pushes = 0.0, np.zeros(len(terms))
     for sample in samples:
-        cross_entropy += np.abs(cross_entropy_gradient(sample.scores, sample.lines)).sum()
+        cross_entropy += np.abs(cross_entropy_gradient(sample.scores, places(sample))).sum()
         for index, term in enumerate(terms):
             pushes[index] += np.abs(term.score_gradient(sample.image, sample.scores, sample.lines)).sum()
     if not cross_entropy > 0:
@@ -176,12 +176,13 @@ def weights_of(terms, pushes, push):
 
 def minimise(sample, terms, weights):
     """The scores at the image's size after FEW and after MANY steps."""
-    scores, adam = sample.scores, Adam()
-    for step in range(1, MANY + 1):
-        gradient = cross_entropy_gradient(scores, sample.lines)
+
+    def add_gradient(scores, gradient):
         for term, weight in zip(terms, weights):
             gradient += weight * term.score_gradient(sample.image, scores, sample.lines)
-        scores = (scores + adam.step(gradient, STEP * (1 - (step - 1) / MANY))).astype(np.float32)
+
+    found = descend(sample.scores, places(sample), add_gradient, MANY, STEP, voc.IGNORE)
+    for step, scores in enumerate(found, 1):
         if step in (FEW, MANY):
             yield interpolate(scores[None], sample.image.shape[1:])[0]
 
@@ -200,16 +201,9 @@ def latent_labels(term, sample):
     return interpolate(np.ascontiguousarray(found), sample.image.shape[1:])[0]
 
 
-def cross_entropy_gradient(scores, lines):
-    """With respect to the scores, whose places are every STRIDE-th of the scribbles'; a mean over what is labelled."""
-    lines = lines[::STRIDE, ::STRIDE].ravel()
-    labelled = np.flatnonzero(lines != voc.IGNORE)
-    gradient = np.zeros((len(scores), lines.size), np.float32)
-    if len(labelled):
-        error = softmax(scores.reshape(len(scores), -1)[:, labelled], axis=0)
-        error[lines[labelled], np.arange(len(labelled))] -= 1
-        gradient[:, labelled] = error / len(labelled)
-    return gradient.reshape(scores.shape)
+def places(sample):
+    """The scribbles where the scores stand."""
+    return sample.lines[::STRIDE, ::STRIDE]
 
 
 if __name__ == "__main__":

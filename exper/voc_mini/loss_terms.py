@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import softmax
 
-from rloss_caffe import PermutohedralLattice
+from rloss_caffe.drawing.segment import KeptLattice
 from rloss_caffe.layers.param_str import Parameter, read_parameters
 from rloss_caffe.losses import LOSSES, Workspace
 from rloss_caffe.losses.gradients import score_gradient, takes_images
@@ -92,7 +92,7 @@ class Term:
         )
 
     def __post_init__(self):
-        self._known = {"work": Workspace(), "lattice": _KeptLattice()}
+        self._known = {"work": Workspace(), "lattice": KeptLattice()}
 
     def result(self, image, probabilities, labels=None):
         """Of one image (C, H, W) with its probabilities (K, H, W); labels (H, W) go to losses that take some."""
@@ -127,15 +127,3 @@ class Term:
 
 def _blown_up(scores, image):
     return softmax(interpolate(scores[None], image.shape[1:])[0], axis=0)
-
-
-class _KeptLattice:
-    """The lattice of the features that were asked for last: most of the time of a step on the same image."""
-
-    def __init__(self):
-        self._features = self._lattice = None
-
-    def __call__(self, features, num_threads):
-        if self._features is None or not np.array_equal(features, self._features):
-            self._features, self._lattice = features.copy(), PermutohedralLattice(features, num_threads)
-        return self._lattice

@@ -8,11 +8,16 @@ with n labelled pixels of classes c. So this is the objective of a training with
 anything of any pixel. The steps are Adam's, as in the trainings; `exper/voc_mini/bandwidths.py` asks with the same
 descent what losses want of a whole data set.
 
+**Start.** The losses have many minima, and from equal scores everywhere a descent finds poor ones: normalised cut then
+floods the image. So the scores start at what one bilateral filter makes of the strokes, `START`: the logarithm of how
+many labelled pixels of a class are near and alike, beside the other classes, and at most `SURE`.
+
 **Push.** Weights of losses cannot be compared: 1e-8 is strong for one, 100 weak for another. So the weight is found
 from a `push`, which means the same for all of them: how hard the loss pulls on the scores, sum |dloss/ds| over all
 pixels and classes, beside the cross entropy at equal scores, 2 (1 - 1/K). It is measured where each pixel has the class
 of the nearest stroke, with a score `SURE` above the others. This does not change with the size of the image, and little
-with a stroke more or less.
+with a stroke more or less. From strokes alone the push decides little, since where there is no stroke nothing pulls
+against the loss: it decides where the loss may overrule a stroke.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ import numpy as np
 from rloss_caffe.data.samples import MEAN_BGR
 from rloss_caffe.drawing._distance import nearest_labels
 from rloss_caffe.drawing.descent import descend, softmax
-from rloss_caffe.filtering import PermutohedralLattice
+from rloss_caffe.filtering import PermutohedralLattice, bilateral_features
 from rloss_caffe.losses import Workspace
 from rloss_caffe.losses.gradients import find_loss, push, score_gradient, takes_images
 from rloss_caffe.numerics.arrays import allocate, finite_number, real_array, shown, whole_number
@@ -55,8 +60,9 @@ DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
     "size_constraint": {"normalization": "FRACTION"},
 }
 DEFAULT_PUSH = 0.6  # times the cross entropy
-STEPS, RATE = 50, 0.2
-SURE = 2.0  # the score of a labelled pixel's class, above the others, before the first step
+STEPS, MORE_STEPS, RATE = 50, 20, 0.2
+START = {"bi_xy_std": 60.0, "bi_rgb_std": 8.0}
+SURE = 2.0  # of the scores before the first step: from -SURE to SURE
 ABSENT = -10.0  # the score of a class that takes no part, for those who want scores of all
 MOST_PIXELS = 2**20  # at which the descent is computed, unless a scale says more
 _IN_PIXELS = ("bi_xy_std", "xy_std", "radius")  # what shrinks with the image
@@ -158,18 +164,28 @@ class PreparedImage:
         self.size = self.pixels.shape[:2]
         self._blobs: dict[int, NDArray[np.float32]] = {}
         self._known: dict[int, dict[str, Any]] = {}
+        self._start = KeptLattice()
 
     def blob(self, grid: _Grid) -> NDArray[np.float32]:
         """BGR minus the mean, (3, h, w), as networks see it; each pixel the mean of those that it stands for."""
         if grid.factor not in self._blobs:
             planes = [grid.reduce(self.pixels[:, :, channel]) for channel in range(self.pixels.shape[2])[::-1]]
             planes = planes if len(planes) == 3 else planes * 3
-            self._blobs[grid.factor] = np.stack(planes) - np.float32(MEAN_BGR)[:, np.newaxis, np.newaxis]
+            self._blobs[grid.factor] = np.stack(planes) - np.array(MEAN_BGR, np.float32)[:, np.newaxis, np.newaxis]
         return self._blobs[grid.factor]
 
     def known(self, grid: _Grid) -> dict[str, Any]:
         """Arguments of losses that are kept from call to call."""
         return self._known.setdefault(grid.factor, {"work": Workspace(), "lattice": KeptLattice()})
+
+    def spread(self, lines: NDArray[np.int32], count: int, grid: _Grid, num_threads: int) -> NDArray[np.float32]:
+        """The scores (K, h, w) that strokes start with: of each class how much of it is near and alike."""
+        features = bilateral_features(self.blob(grid), START["bi_xy_std"] / grid.factor, START["bi_rgb_std"])
+        strokes = (np.arange(count)[:, np.newaxis, np.newaxis] == lines).astype(np.float32)
+        near = np.maximum(self._start(features, num_threads).filter(strokes), 0)
+        scores = np.log(near + np.float32(1e-4 * near.max() + 1e-20))
+        scores -= scores.mean(axis=0)
+        return np.clip(scores, -SURE, SURE, out=scores)
 
 
 class KeptLattice:
@@ -224,9 +240,9 @@ def segment_from_scribbles(
     ignore_label : int
     scores : array_like, shape (K, H, W), or Segmentation, optional
         Where the descent begins: scores before the softmax, or logarithms of probabilities, of a network; or an
-        earlier result for this image. Default: `SURE` for the class of a labelled pixel, and 0 elsewhere.
+        earlier result for this image. Default: what a bilateral filter makes of the strokes. Zeros: blank scores.
     steps : int, optional
-        Of the descent. Default 50.
+        Of the descent. Default 50, or 20 where `scores` are an earlier result.
     scale : float, optional
         The resolution of the descent, as a share of the image's, above 0, at most 1; the nearest 1/n, n whole, is
         taken. Default: 1, or what leaves at most a million pixels.
@@ -276,10 +292,14 @@ def segment_from_scribbles(
     grid = _Grid(prepared.size, _factor(scale, prepared.size))
     lines = grid.reduce_labels(lines, chosen)
     term = _Term(find_loss(loss), options, chosen, number, prepared, grid, lines, threads)
-    steps = STEPS if steps is None else whole_number("steps", steps, 0, 100_000)
+    steps = (
+        whole_number("steps", steps, 0, 100_000)
+        if steps is not None
+        else (MORE_STEPS if isinstance(scores, Segmentation) else STEPS)
+    )
     if weight is not None and push is not None:
         raise ValueError("weight and push are two ways to say the same: give one of them")
-    current = _start(given, chosen, number, grid, lines)
+    current = prepared.spread(lines, len(chosen), grid, threads) if given is None else _start(given, chosen, grid)
     weight, push = term.weigh(weight, push, current)
 
     def add_gradient(scores: NDArray[np.float32], gradient: NDArray[np.float32]) -> None:
@@ -503,10 +523,8 @@ def _factor(scale, size):
     return int(min(round(1 / scale), max(size)))
 
 
-def _start(given, chosen, number, grid, lines):
-    """The scores before the first step, (k, h, w)."""
-    if given is None:
-        return (SURE * (np.arange(len(chosen))[:, np.newaxis, np.newaxis] == lines)).astype(np.float32)
+def _start(given, chosen, grid):
+    """The scores before the first step, (k, h, w), where some are given."""
     if isinstance(given, Segmentation):
         planes = np.empty((len(chosen), *grid.shape), np.float32)
         for place, k in enumerate(chosen):  # one that is new competes as in the beginning

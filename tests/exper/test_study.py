@@ -274,32 +274,6 @@ def test_loss_weight(tmp_path):
     assert small[1] < base[1] < large[1]
 
 
-def test_adam_makes_the_steps_of_caffes_solver(tmp_path):
-    caffe = pytest.importorskip("caffe", reason="its solver is the oracle")
-    from adam import Adam
-
-    (tmp_path / "net.prototxt").write_text(
-        """layer { name: "in" type: "DummyData" top: "one" top: "goal" dummy_data_param {
-             shape { dim: 1 dim: 1 } shape { dim: 1 dim: 5 }
-             data_filler { type: "constant" value: 1 } data_filler { type: "constant" value: 3 } } }
-           layer { name: "w" type: "InnerProduct" bottom: "one" top: "w"
-             inner_product_param { num_output: 5 bias_term: false weight_filler { type: "gaussian" std: 2 } } }
-           layer { name: "loss" type: "EuclideanLoss" bottom: "w" bottom: "goal" top: "loss" }"""
-    )
-    (tmp_path / "solver.prototxt").write_text(
-        f"""net: "{tmp_path / "net.prototxt"}" type: "Adam" base_lr: 0.2 lr_policy: "poly" power: 1 max_iter: 30
-            momentum: 0.9 momentum2: 0.99 delta: 1e-8 random_seed: 1 display: 0"""
-    )
-    caffe.set_mode_cpu()
-    solver = caffe.get_solver(str(tmp_path / "solver.prototxt"))
-    weights = solver.net.params["w"][0].data
-    ours, adam = weights.copy(), Adam()
-    for step in range(30):
-        solver.step(1)
-        ours += adam.step(ours - 3, 0.2 * (1 - step / 30))  # the loss is half the squared distance to 3
-        assert np.allclose(ours, weights, atol=1e-4), step
-
-
 def test_limits():
     pytest.importorskip("caffe", reason="the module runs a Caffe net")
     import outline_scores
