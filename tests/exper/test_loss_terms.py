@@ -105,7 +105,9 @@ def test_weights_give_the_pushes_that_were_asked_for():
     pushes = bandwidths.pushes_of(terms, samples)
     weights = bandwidths.weights_of(terms, pushes, 0.4)
     assert weights[1] == 1e-3 and (weights * pushes)[[0, 2, 3]] == pytest.approx([0.2, 0.2, 0.7])
-    cross_entropy = sum(np.abs(bandwidths.cross_entropy_gradient(each.scores, each.lines)).sum() for each in samples)
+    cross_entropy = sum(
+        np.abs(bandwidths.cross_entropy_gradient(each.scores, bandwidths.places(each))).sum() for each in samples
+    )
     dense = sum(np.abs(terms[2].score_gradient(each.image, each.scores)).sum() for each in samples)
     assert weights[2] * dense == pytest.approx(0.2 * cross_entropy)
 
