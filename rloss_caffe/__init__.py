@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rloss_caffe.version import __version__
 
 if TYPE_CHECKING:  # for type checkers and editors, which cannot see what __getattr__ does
+    from rloss_caffe.drawing.segment import segment_from_scribbles as segment_from_scribbles
     from rloss_caffe.filtering import PermutohedralLattice as PermutohedralLattice
     from rloss_caffe.filtering import bilateral_features as bilateral_features
     from rloss_caffe.filtering import bilateral_filter as bilateral_filter
@@ -46,6 +47,7 @@ _HOME_OF = {
     "mean_field": "rloss_caffe.filtering.mean_field",
     "normalized_cut_loss": "rloss_caffe.losses",
     "region_of_interest": "rloss_caffe.losses",
+    "segment_from_scribbles": "rloss_caffe.drawing.segment",
     "self_label_loss": "rloss_caffe.losses",
     "size_constraint_loss": "rloss_caffe.losses",
     "get_num_threads": "rloss_caffe.numerics.threads",

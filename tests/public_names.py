@@ -49,6 +49,16 @@ def losses() -> float:
     return value + float(gradient.sum()) + float(refined.sum())
 
 
+def segmentation() -> NDArray[np.float32]:
+    labels = np.full((6, 7), 255)
+    labels[1, 1], labels[4, 5] = 0, 1
+    found = rloss_caffe.segment_from_scribbles(np.zeros((6, 7, 3), np.uint8), labels, loss="local_potts", push=0.3)
+    again = rloss_caffe.segment_from_scribbles(np.zeros((6, 7), np.uint8), labels, scores=found, scale=0.5)
+    values: NDArray[np.float32] = again.probabilities + again.scores + again.gradient
+    value: float = again.value
+    return values[found.labels[0, 0]] + value
+
+
 def swig_module() -> NDArray[np.float32]:
     image = np.full(3 * 6 * 7, 50, np.float32)
     values, filtered = np.ones(6 * 7, np.float32), np.zeros(6 * 7, np.float32)

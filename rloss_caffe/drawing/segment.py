@@ -61,7 +61,7 @@ DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
 }
 DEFAULT_PUSH = 0.6  # times the cross entropy
 STEPS, MORE_STEPS, RATE = 50, 20, 0.2
-START = {"bi_xy_std": 60.0, "bi_rgb_std": 8.0}
+START = {"bi_xy_std": 0.19, "bi_rgb_std": 8.0}  # the former as a share of the longer side
 SURE = 2.0  # of the scores before the first step: from -SURE to SURE
 ABSENT = -10.0  # the score of a class that takes no part, for those who want scores of all
 MOST_PIXELS = 2**20  # at which the descent is computed, unless a scale says more
@@ -180,7 +180,7 @@ class PreparedImage:
 
     def spread(self, lines: NDArray[np.int32], count: int, grid: _Grid, num_threads: int) -> NDArray[np.float32]:
         """The scores (K, h, w) that strokes start with: of each class how much of it is near and alike."""
-        features = bilateral_features(self.blob(grid), START["bi_xy_std"] / grid.factor, START["bi_rgb_std"])
+        features = bilateral_features(self.blob(grid), START["bi_xy_std"] * max(grid.shape), START["bi_rgb_std"])
         strokes = (np.arange(count)[:, np.newaxis, np.newaxis] == lines).astype(np.float32)
         near = np.maximum(self._start(features, num_threads).filter(strokes), 0)
         scores = np.log(near + np.float32(1e-4 * near.max() + 1e-20))
@@ -305,6 +305,8 @@ def segment_from_scribbles(
     def add_gradient(scores: NDArray[np.float32], gradient: NDArray[np.float32]) -> None:
         if weight:
             gradient += np.float32(weight) * term.score_gradient(scores)[1]
+        if not np.abs(gradient).max() < _LARGEST:
+            raise ValueError("weight or push must not be so large that the gradient exceeds single precision")
 
     done = 0
     for found in descend(current, lines, add_gradient, steps, RATE, _NOTHING):
@@ -378,11 +380,11 @@ class _Term:
         found = push(self.score_gradient(scores.astype(np.float32))[1]) / (2 * (1 - 1 / self._count))
         if weight is not None:
             return weight, weight * found
-        weight = wanted / found if found > 0 else 0.0
-        return (weight, wanted) if math.isfinite(weight) and weight < _LARGEST else (0.0, 0.0)
+        return (wanted / found, wanted) if found > _SMALLEST else (0.0, 0.0)
 
 
-_LARGEST = 1e30  # of a weight: a loss that pushes less does not push
+_SMALLEST = 1e-30  # push: a loss that pushes less does not push
+_LARGEST = 1e18  # gradient: it is squared
 
 
 class _Grid:
@@ -445,24 +447,21 @@ class _Grid:
 
 def _image_array(image):
     """(H, W, 3) or (H, W, 1), uint8."""
-    array = np.asarray(image)
-    if array.dtype.kind not in "ui" and array.dtype != np.uint8:
-        raise ValueError(f"image must hold numbers from 0 to 255, uint8, found {_what(image, array)}")
-    if array.ndim == 2:
-        array = array[:, :, np.newaxis]
-    if array.ndim != 3 or array.shape[2] not in (1, 3):
-        raise ValueError(f"image must have shape (height, width, 3), or (height, width) for grey, found {array.shape}")
-    if not array.size:
-        raise ValueError(f"image is empty: its shape is {array.shape}")
-    if array.dtype != np.uint8:
-        if array.min() < 0 or array.max() > 255:
-            raise ValueError(f"image must hold numbers from 0 to 255, found {array.min()} to {array.max()}")
-        array = array.astype(np.uint8)
-    return array
-
-
-def _what(value, array):
-    return f"dtype {array.dtype}" if isinstance(value, np.ndarray) else f"{shown(value)} (dtype {array.dtype})"
+    given = image if isinstance(image, np.ndarray) and image.dtype == np.uint8 else real_array("image", image)
+    if np.ma.is_masked(given):
+        raise ValueError("image must have a value everywhere, found a masked array: fill it first")
+    if given.ndim == 2:
+        given = given[:, :, np.newaxis]
+    if given.ndim != 3 or given.shape[2] not in (1, 3):
+        raise ValueError(f"image must have shape (height, width, 3), or (height, width) for grey, found {given.shape}")
+    if not given.size:
+        raise ValueError(f"image is empty: its shape is {given.shape}")
+    if given.dtype != np.uint8:
+        wrong = ~((given == np.floor(given)) & (given >= 0) & (given <= 255))
+        if wrong.any():
+            raise ValueError(f"image must hold whole numbers from 0 to 255, found {given[wrong][0]:g}")
+        given = given.astype(np.uint8)
+    return given
 
 
 def _number_of_classes(num_classes, labels, scores, size, ignore_label):
@@ -504,7 +503,7 @@ def _label_map(labels, size, number, ignore_label):
 
 def _classes(classes, present, number, are_scores, has_start):
     """Which classes take part."""
-    if classes not in (None, "labelled", "all"):
+    if classes is not None and not (isinstance(classes, str) and classes in ("labelled", "all")):
         raise ValueError(f"classes must be 'labelled' or 'all', found {shown(classes)}")
     if classes == "all" or (classes is None and are_scores):
         return np.arange(number)

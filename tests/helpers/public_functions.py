@@ -398,6 +398,30 @@ def _compare_push(**arguments):
     return found.loss, found.cross_entropy, found.labelled
 
 
+def _segment(**arguments):
+    found = rloss_caffe.segment_from_scribbles(**arguments)
+    return found.labels, found.probabilities, found.scores, found.gradient, found.value
+
+
+def _segment_arguments(rng):
+    size, classes = _size(rng), int(rng.randint(2, 5))
+    labels = _labels(rng, classes, *size)
+    labels[0, :2] = 0, 1
+    return {
+        "image": rng.randint(0, 256, (*size, 3)).astype(np.float32),
+        "labels": labels,
+        "num_classes": classes,
+        "loss": str(rng.choice(["densecrf", "normalized_cut", "kernel_cut", "local_potts"])),
+        "weight": float(rng.rand()),
+        "ignore_label": 255,
+        "scores": _values(rng, classes, *size),
+        "steps": 2,
+        "scale": float(rng.choice([0.5, 1.0])),
+        "num_threads": _threads(rng),
+        "classes": str(rng.choice(["labelled", "all"])),
+    }
+
+
 def _labels(rng, classes, *shape):
     labels = rng.randint(0, classes, shape).astype(np.float32)
     labels[rng.rand(*shape) < 0.5] = 255
@@ -406,6 +430,14 @@ def _labels(rng, classes, *shape):
 
 # By module and name below rloss_caffe.
 CASES = {
+    "drawing.segment.segment_from_scribbles": Case(
+        _segment,
+        _segment_arguments,
+        may_be_none=("num_classes", "weight", "scores", "steps", "scale", "num_threads", "classes"),
+        positive=("scale",),
+        not_huge=("steps",),
+        refused={"scale": (1.5,), "weight": (-1.0,), "image": (np.full((2, 2, 3), 0.5), np.full((2, 2, 3), 256))},
+    ),
     "losses.densecrf.densecrf_loss": Case(
         _loss,
         _loss_arguments,
@@ -651,6 +683,9 @@ CASES = {
 
 # Names, or modules, that are not in the list, and why.
 NOT_CALLED = {
+    "drawing.segment.KeptLattice": "takes what a lattice takes",
+    "drawing.segment.PreparedImage": "takes an image as segment_from_scribbles does; tests/drawing/test_segment.py",
+    "drawing.segment.Segmentation": "a record",
     "filtering.lattice.check_range": "the lattices' own, of a coordinate that they have found",
     "filtering.lattice.elevation_scales": "the lattices' own, of a dimension that they have checked",
     "filtering.window.pair_offsets": "takes a reach that the window has checked",
