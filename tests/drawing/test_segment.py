@@ -158,7 +158,7 @@ def test_bounds_of_sizes_are_those_of_the_classes_that_take_part():
 @pytest.mark.parametrize(
     "changed, message",
     [
-        ({"labels": np.full((24, 32), 255)}, "labels must have a labelled pixel, where there are no scores: found none"),
+        ({"labels": np.full((24, 32), 255)}, "must have a labelled pixel, where there are no scores: found none"),
         ({"labels": np.zeros((24, 31))}, "labels must have shape"),
         ({"labels": np.full((24, 32), 5), "num_classes": 5}, "from 0 to 4, or ignore_label 255, found 5 in row 0"),
         ({"image": np.zeros((24, 32, 4), np.uint8)}, "image must have shape"),
