@@ -86,7 +86,7 @@ stamp() {
     cat "$ROOT/setup.py" "$ROOT/pyproject.toml" "$ROOT/tools/environment.sh" "$ROOT/tools/own_caffe.py" | cksum
 }
 
-# make_environment FOLDER PYTHON EXTRAS [REQUIREMENT]: an environment with the package; at once if it is up to date
+# make_environment FOLDER PYTHON EXTRAS [REQUIREMENTS]: an environment with the package; at once if it is up to date
 make_environment() {
     folder=$1 python=$2 extras=$3 requirement=${4:-}
     stamp=$(stamp "$python" "$extras${requirement:+ $requirement}")
@@ -149,7 +149,27 @@ torch_environment() {
     python=$(find_python 3.11 3.12 3.13) || die "no Python from 3.11 to 3.13 was found that runs"
     [ -e "$ROOT/.venv-torch" ] || say "on Linux, PyTorch comes with CUDA, in some GB, unless the index has a CPU build," \
         "as PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu has"
-    make_environment "$ROOT/.venv-torch" "$python" torch,dev torch==2.13.0
+    make_environment "$ROOT/.venv-torch" "$python" torch,dev "torch==2.13.0 keras==3.15.1"
+}
+
+# tensorflow_environment: .venv-tensorflow with the package, TensorFlow, Keras, JAX, and all that tools and tests use
+tensorflow_environment() {
+    python=$(find_python 3.11 3.12 3.13) || die "no Python from 3.11 to 3.13 was found that runs"
+    case "$(uname -s) $(uname -m)" in
+        "Linux x86_64" | "Linux amd64") tensorflow=tensorflow-cpu ;;
+        *) tensorflow=tensorflow ;;
+    esac
+    make_environment "$ROOT/.venv-tensorflow" "$python" dev "$tensorflow==2.21.0 keras==3.15.1 jax==0.10.2"
+}
+
+# caffe_results: where .venv has Caffe, write what its layers make of a batch into $work, and tell the tests where
+caffe_results() {
+    if .venv/bin/python -c 'import caffe' 2>/dev/null; then
+        export RLOSS_CAFFE_RESULTS="$work/caffe_results.npz"
+        GLOG_minloglevel=2 .venv/bin/python tests/helpers/caffe_results.py "$RLOSS_CAFFE_RESULTS"
+    else
+        say "there is no Caffe in .venv, so nothing is compared with it; tools/test.sh makes it"
+    fi
 }
 
 # run_tests PYTHON [options of pytest]: in as many processes as there are cores, up to four; with '-n 0' in one

@@ -100,6 +100,13 @@ for index in range(torch.cuda.device_count()):
 if torch.backends.mps.is_available():
     print("mps")
 """
+TENSORFLOW_PROBE = """
+import tensorflow
+print(tensorflow.__version__)
+import keras
+print(keras.__version__)
+print(len(tensorflow.config.list_physical_devices("GPU")))
+"""
 VERSION_PROBE = "import {0}; print(getattr({0}, '__version__', 'of unknown version')); print({0}.__file__)"
 
 
@@ -151,6 +158,7 @@ def _findings():
     yield _matplotlib(_optional("matplotlib", "pictures", "pictures need it", first))
     yield _optional("skimage", "pictures", "the quickstart's photographs come with it", first)
     yield _torch(first)
+    yield _tensorflow(first)
     program = os.environ.get("CAFFE_BIN") or shutil.which("caffe")
     if program:
         yield _program(program)
@@ -304,6 +312,18 @@ def _torch(first):
     else:
         text += "no GPU"
     return Finding("ok", "torch", text)
+
+
+def _tensorflow(first):
+    """Whether TensorFlow and Keras are new enough, and where the losses are computed."""
+    done = _python(TENSORFLOW_PROBE)
+    if done.returncode:
+        return _missing("tensorflow", "tensorflow", "rloss_caffe.tensorflow needs it", first, done)
+    version, keras, gpus = done.stdout.split("\n")[-3:]
+    if int(keras.split(".")[0]) < 3:
+        return Finding("warn", "tensorflow", f"{version} with Keras {keras}; rloss_caffe.keras needs Keras 3")
+    where = "; tensors on a GPU go there and come back" if int(gpus) else ""
+    return Finding("ok", "tensorflow", f"{version}, Keras {keras}: the losses are computed on the CPU{where}")
 
 
 def _matplotlib(finding):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import rloss_caffe
-from rloss_caffe.commands.doctor import _torch
+from rloss_caffe.commands.doctor import _tensorflow, _torch
 
 
 def doctor(**environment):
@@ -164,6 +164,33 @@ backends = SimpleNamespace(mps=SimpleNamespace(is_available=lambda: False))
     ):
         (tmp_path / "torch.py").write_text(text)
         found = str(_torch([]))
+        assert all(word in found for word in words), found
+
+
+def test_tensorflow_and_keras_are_told(here, tmp_path, monkeypatch):
+    """What is here; what is there where they are missing, too old, or have a GPU."""
+    _, lines, _ = here
+    is_here = importlib.util.find_spec("tensorflow")
+    assert lines["tensorflow"].startswith("ok" if is_here else "warn")
+    assert ("the losses are computed on the CPU" if is_here else "-m pip install") in lines["tensorflow"]
+    stand_in = """
+from types import SimpleNamespace
+__version__ = "2.{minor}"
+config = SimpleNamespace(list_physical_devices=lambda kind: ["one"])
+"""
+    monkeypatch.setenv("PYTHONPATH", before_path(tmp_path))
+    for tensorflow, keras, words in (
+        ("raise ImportError('not here')", "", ["warn", "ImportError: not here", "-m pip install"]),
+        (
+            stand_in.format(minor=15),
+            "__version__ = '2.15.0'",
+            ["warn", "2.15 with Keras 2.15.0; rloss"],
+        ),
+        (stand_in.format(minor=16), "__version__ = '3.9'", ["ok", "2.16, Keras 3.9: the losses", "on a GPU go there"]),
+    ):
+        (tmp_path / "tensorflow.py").write_text(tensorflow)
+        (tmp_path / "keras.py").write_text(keras)
+        found = str(_tensorflow([]))
         assert all(word in found for word in words), found
 
 
