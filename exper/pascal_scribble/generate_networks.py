@@ -103,7 +103,7 @@ GRID_POTTS = {"radius": 1, "relaxation": "absolute", "normalization": "WEIGHTS",
 NONE = "none"  # phase two as long and with the same rates, without such a loss: the control
 LOSSES = {
     "densecrf": Loss("DenseCRFLoss", DENSECRF_LOSS_WEIGHT, labels=False),
-    "normalized_cut": Loss("NormalizedCutLoss", 0.3),
+    "normalized_cut": Loss("NormalizedCutLoss", 1.0),
     "kernel_cut": Loss("KernelCutLoss", 0.3, {"densecrf_weight": 3e-8}),
     "local_potts": Loss("LocalPottsLoss", 10.0, GRID_POTTS, dense=False),
     # Of the labelled pixels the net has its own cross entropy.

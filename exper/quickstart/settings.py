@@ -26,7 +26,7 @@ class Loss:
 
 LOSSES = {
     "densecrf": Loss("DenseCRFLoss", 1e-7, BANDWIDTHS, "the DenseCRF loss"),
-    "normalized_cut": Loss("NormalizedCutLoss", 0.3, BANDWIDTHS, "the normalised cut loss"),
+    "normalized_cut": Loss("NormalizedCutLoss", 1, BANDWIDTHS, "the normalised cut loss"),
     "kernel_cut": Loss("KernelCutLoss", 0.3, {**BANDWIDTHS, "densecrf_weight": 3e-7}, "the kernel cut loss"),
     "local_potts": Loss(
         "LocalPottsLoss",

@@ -87,7 +87,7 @@ CONTROL = Setting("none")
 # What is tried of each loss.
 SETTINGS = {
     "densecrf": ["{weight: 3e-8, bi_xy_std: 30, bi_rgb_std: 15}", "{weight: 8e-8, bi_xy_std: 30, bi_rgb_std: 15}"],
-    "normalized_cut": ["{weight: 0.3, bi_xy_std: 30, bi_rgb_std: 15}", "{weight: 0.6, bi_xy_std: 30, bi_rgb_std: 15}"],
+    "normalized_cut": ["{weight: 0.3, bi_xy_std: 30, bi_rgb_std: 15}", "{weight: 1, bi_xy_std: 30, bi_rgb_std: 15}"],
     "kernel_cut": ["{weight: 0.3, densecrf_weight: 1e-7, bi_xy_std: 30, bi_rgb_std: 15}"],
     "local_potts": [
         "{weight: 10, radius: 1, relaxation: absolute, normalization: WEIGHTS, contrast: image}",
