@@ -34,6 +34,7 @@ COMMANDS = {
     },
     "data": {
         "draw": "draw scribbles on your own photographs, and see what each loss makes of them",
+        "propagate": "make full label maps of scribbles, by a loss, without training",
         "fetch": "fetch PASCAL VOC 2012, masks and scribbles",
         "scribbles": "turn ScribbleSup's XML files into label maps",
         "lists": "make the lists of a VOC tree, and check every file they name",

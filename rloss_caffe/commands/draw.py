@@ -6,12 +6,9 @@ nothing from elsewhere and works offline. Strokes save themselves, as label maps
 With --net and --weights a preview can start from the scores of a net, which needs Caffe.
 """
 
-import os
 import sys
 
-import numpy as np
-
-from rloss_caffe.commands import _signals
+from rloss_caffe.commands._net_scores import add_net, check_net, scores_of
 from rloss_caffe.commands._words import word_list
 from rloss_caffe.data.files import printable
 
@@ -28,8 +25,7 @@ def add_arguments(parser):
     add("--host", default="127.0.0.1", help="an address of this machine that others reach, for drawing on a tablet, "
         "say; what is sent is not encrypted. Default: 127.0.0.1, for this machine alone")  # fmt: skip
     add("--port", type=int, default=0, help="default: one that is free")
-    add("--net", metavar="M", help="prototxt of a test net; a preview can start from its scores of these classes")
-    add("--weights", metavar="W", help="its .caffemodel")
+    add_net(parser, "a preview can start from its scores of these classes")
 
 
 def run(arguments):
@@ -37,12 +33,11 @@ def run(arguments):
     from rloss_caffe.drawing.folder import Folder
     from rloss_caffe.drawing.server import DrawServer
 
-    if bool(arguments.net) != bool(arguments.weights):
-        raise ValueError("--net and --weights belong together")
+    check_net(arguments)
     if not 0 <= arguments.port <= 65535:
         raise ValueError(f"--port must be from 0 to 65535, found {arguments.port}")
     folder = Folder(arguments.folder, arguments.classes)
-    net = _net(arguments, len(folder.classes)) if arguments.net else None
+    net = scores_of(arguments.net, arguments.weights, len(folder.classes)) if arguments.net else None
     server = DrawServer(folder, arguments.host, arguments.port, net)
     for problem in folder.problems:
         print(f"rloss-caffe draw: {problem}", file=sys.stderr)
@@ -53,24 +48,3 @@ def run(arguments):
     except KeyboardInterrupt:
         print("ended; what was drawn is saved")
     return 0
-
-
-def _net(arguments, n_classes):
-    """From a photograph, RGB, to the net's scores of these classes."""
-    os.environ.setdefault("GLOG_minloglevel", "2")  # before caffe is loaded: its log would bury ours
-    _signals.import_caffe()
-    from rloss_caffe.nets.segmenter import Segmenter
-
-    segmenter = Segmenter(arguments.net, arguments.weights)
-    if segmenter.n_classes < n_classes:
-        raise ValueError(f"{arguments.net} has {segmenter.n_classes} classes, --classes names {n_classes}")
-    if segmenter.n_classes > n_classes:
-        print(f"the net has {segmenter.n_classes} classes; the first {n_classes} count", file=sys.stderr)
-
-    def scores(pixels):
-        found = segmenter.scores(np.ascontiguousarray(pixels[:, :, ::-1]))
-        if found.min() >= 0 and np.allclose(found.sum(axis=0), 1, atol=1e-3):  # behind a softmax
-            found = np.log(np.maximum(found, np.float32(1e-10)))
-        return found[:n_classes]
-
-    return scores

@@ -18,7 +18,7 @@ from rloss_caffe.data.palette import voc_palette
 from rloss_caffe.data.reading import read_image, read_label
 from rloss_caffe.numerics.arrays import real_array, shown
 
-__all__ = ["IGNORE", "LABELS", "LIST", "PHOTOS", "Folder", "save_label_map"]
+__all__ = ["IGNORE", "LABELS", "LIST", "PHOTOS", "Folder", "note_in", "save_label_map"]
 
 PHOTOS, LABELS, LIST, CLASSES = "JPEGImages", "pascal_2012_scribble", "list/train.txt", "classes.txt"
 XML = "scribble_annotation/pascal_2012"  # of ScribbleSup's archive
@@ -27,6 +27,7 @@ IGNORE = 255
 MOST_CLASSES = 255
 _LONGEST_NAME = 60  # letters of a class's name
 _ORIENTATION = 0x0112  # EXIF
+_NOTE = "rloss_caffe"
 
 
 class Folder:
@@ -343,11 +344,25 @@ class Folder:
             raise ValueError(f"{printable(path)} is a link that leads out of the folder {printable(self.path)}")
 
 
-def save_label_map(labels, path):
-    """Write a label map (H, W), uint8, as a PNG with VOC's palette, whole or not at all."""
-    from PIL import Image
+def save_label_map(labels, path, note=""):
+    """Write a label map (H, W), uint8, as a PNG with VOC's palette, whole or not at all; `note_in` finds the note."""
+    from PIL import Image, PngImagePlugin
 
     picture = Image.fromarray(np.ascontiguousarray(labels, np.uint8))
     picture.putpalette(voc_palette().ravel().tolist())  # makes it one of indices
+    more = PngImagePlugin.PngInfo()
+    if note:
+        more.add_text(_NOTE, note)
     with replacing(path) as temporary:
-        picture.save(temporary, format="PNG")
+        picture.save(temporary, format="PNG", pnginfo=more)
+
+
+def note_in(path):
+    """The note that `save_label_map` has put into a file; empty where there is none."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get(_NOTE, "")
+    except Exception:  # whatever Pillow says of what is no picture
+        return ""

@@ -54,4 +54,4 @@ def test_a_net_with_too_few_classes_is_refused(tmp_path):
     command = [sys.executable, "-m", "rloss_caffe", "draw", str(root), "--net", str(net), "--weights", str(weights)]
     names = ",".join([*CLASSES, "one more"])
     done = subprocess.run([*command, "--classes", names], capture_output=True, text=True, timeout=COMPILED)
-    assert done.returncode == 1 and re.search(r"has 13 classes, --classes names 14", done.stderr)
+    assert done.returncode == 1 and re.search(r"has 13 classes, but 14 are named", done.stderr)
