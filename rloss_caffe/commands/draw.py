@@ -29,7 +29,7 @@ def add_arguments(parser):
 
 
 def run(arguments):
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C or SIGTERM."""
     from rloss_caffe.drawing.folder import Folder
     from rloss_caffe.drawing.server import DrawServer
 
@@ -41,10 +41,10 @@ def run(arguments):
     server = DrawServer(folder, arguments.host, arguments.port, net)
     for problem in folder.problems:
         print(f"rloss-caffe draw: {problem}", file=sys.stderr)
+    if not server.is_private:
+        print("rloss-caffe draw: what is sent is not encrypted; whoever reads it may draw", file=sys.stderr)
     print(f"{len(folder.names)} photographs in {printable(folder.path)}; open this in a browser, and end with Ctrl-C:")
     print(server.address, flush=True)
-    try:
-        server.run()
-    except KeyboardInterrupt:
-        print("ended; what was drawn is saved")
+    server.run()
+    print("ended; what was drawn is saved")
     return 0

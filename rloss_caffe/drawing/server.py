@@ -72,6 +72,8 @@ class DrawServer:
     ----------
     address : str
         What to open in a browser; whoever knows it may draw.
+    is_private : bool
+        Whether it is reached from this machine alone.
 
     Raises
     ------
@@ -88,6 +90,7 @@ class DrawServer:
         self._guard = _Guard(host, self._token)
         self._previews = Previews(len(folder.classes), net)
         pages = _Pages(folder, self._previews)
+        self.is_private = not self._guard.any_address
         try:
             family, _, _, _, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
             listening = socket.socket(family, socket.SOCK_STREAM)
@@ -101,17 +104,26 @@ class DrawServer:
             cleanup_interval=5, connection_limit=200, expose_tracebacks=False,
         )  # fmt: skip
         port = listening.getsockname()[1]
-        shown = f"[{host}]" if ":" in host else host
-        self.address = f"http://{shown}:{port}/{self._token}/"
+        self.address = f"http://{_shown(host)}:{port}/{self._token}/"
 
     def run(self):
-        """Serve until an exception such as KeyboardInterrupt comes."""
+        """Serve until KeyboardInterrupt comes, which Waitress takes for the end."""
         threading.Thread(target=self._previews.warm, daemon=True).start()
         try:
             self._server.run()
         finally:
             self._previews.end()
             self._server.close()
+
+
+def _shown(host):
+    """A host as it stands in an address; the machine's name for all of its addresses."""
+    try:
+        if ipaddress.ip_address(host).is_unspecified:
+            return socket.gethostname()
+    except ValueError:
+        return host
+    return f"[{host}]" if ":" in host else host
 
 
 def _imported(name):
@@ -135,8 +147,8 @@ class _Guard:
     def __init__(self, host, token):
         self._token = token.encode()
         self._names = {"localhost", host.lower()}
-        self._any_address = not (host == "localhost" or _is_loopback(host))
-        if self._any_address:
+        self.any_address = not (host == "localhost" or _is_loopback(host))
+        if self.any_address:
             self._names.add(socket.gethostname().lower())
 
     def around(self, application):
@@ -176,7 +188,7 @@ class _Guard:
             address = ipaddress.ip_address(name)
         except ValueError:
             return name in self._names
-        return self._any_address or address.is_loopback or name in self._names
+        return self.any_address or address.is_loopback or name in self._names
 
 
 def _is_visit(environ):

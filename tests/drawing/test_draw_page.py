@@ -448,6 +448,42 @@ def test_a_wrong_token_is_told(driver, address):
     Page(driver).problems()
 
 
+def test_a_photograph_of_24_megapixels(driver, tmp_path):
+    root = tmp_path / "large"
+    (root / "JPEGImages").mkdir(parents=True)
+    size = (4000, 6000)
+    Image.fromarray(photograph(1)).resize(size[::-1]).save(root / "JPEGImages" / "a.jpg")
+    with serving(root, CLASSES) as (_, address):
+        page = Page(driver, address)
+        page.keys("1")
+        strokes = [([(100, 200), (5000, 2400)], 1), ([(3000, 3900), (3100, 3950)], 1)]
+        for points, _ in strokes:
+            page.stroke(points)
+        places = page.run("return window.drawing.state.map.done.map((step) => step.box)")
+        assert [box[2] > 4000 for box in places] == [True, False]
+        page.wait_saved()
+        labels = stored(root, "a")
+        assert labels.shape == size and set(np.unique(labels)) == {1, NOTHING}
+        script = "let count = 0; for (const value of window.drawing.state.map.values) count += value === 1; return count"
+        assert (labels == 1).sum() == page.run(script) > 10_000
+
+
+def test_scribbles_in_xml_are_loaded(driver, tmp_path):
+    root = tmp_path / "sup"
+    (root / "JPEGImages").mkdir(parents=True)
+    Image.fromarray(photograph(1)).save(root / "JPEGImages" / "a.png")
+    (root / LABELS).mkdir()
+    points = "".join(f"<point><X>{x}</X><Y>40</Y></point>" for x in (10, 50, 80))
+    (root / LABELS / "a.xml").write_text(
+        f"<annotation><size><width>{SIZE[1]}</width><height>{SIZE[0]}</height><depth>3</depth></size>"
+        f"<polygon><tag>cat</tag>{points}</polygon></annotation>"
+    )
+    with serving(root, CLASSES) as (_, address):
+        page = Page(driver, address)
+        np.testing.assert_array_equal(page.labels(), drawn(([(10, 40), (80, 40)], 1)))
+        page.wait(lambda: page.text("under_pointer") == "", "no pointer")
+
+
 def test_ten_thousand_photographs(driver, tmp_path):
     photos = tmp_path / "many" / "JPEGImages"
     photos.mkdir(parents=True)

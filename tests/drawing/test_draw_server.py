@@ -4,6 +4,7 @@ import gzip
 import http.client
 import json
 import os
+import signal
 import socket
 import struct
 import time
@@ -434,6 +435,35 @@ def test_the_newest_wish_of_a_page_ends_an_older_one(address):
         for each in older:
             status, answer = each.result()
             assert status == 409 and answer["superseded"]
+
+
+def test_open_to_the_network_it_takes_its_addresses_and_name_alone(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with serving(tmp_path, CLASSES, "--host", "0.0.0.0") as (_, address):
+        address = urlparse(address)
+        here = address._replace(netloc=f"127.0.0.1:{address.port}")
+        assert address.hostname == socket.gethostname().lower()
+        for host, expected in ((address.netloc, 200), ("10.1.2.3:80", 200), ("evil.example", 403)):
+            assert request(here, "folder", Host=host)[0] == expected
+
+
+def test_ctrl_c_and_sigterm_end_it_at_once(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with serving(tmp_path, CLASSES) as (process, _):
+            time.sleep(0.5)
+            process.send_signal(number)
+            assert process.wait(20) == 0
+            assert process.stdout.read().strip() == "ended; what was drawn is saved"
+
+
+@pytest.mark.parametrize("options", [["--port", "70000"], ["--host", "no.such.host.invalid"], ["--net", "a.prototxt"]])
+def test_options_that_are_wrong_are_told_in_a_line(tmp_path, options):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(AssertionError, match="the server ended: rloss-caffe draw: [^\n]+\n$"), serving(
+        tmp_path, CLASSES, *options
+    ):
+        pass
 
 
 def test_several_tabs_at_once_lose_nothing(address):
