@@ -464,7 +464,7 @@ def test_a_photograph_of_24_megapixels(driver, tmp_path):
         page.wait_saved()
         labels = stored(root, "a")
         assert labels.shape == size and set(np.unique(labels)) == {1, NOTHING}
-        script = "let count = 0; for (const value of window.drawing.state.map.values) count += value === 1; return count"
+        script = "return window.drawing.state.map.values.reduce((sum, value) => sum + (value === 1), 0)"
         assert (labels == 1).sum() == page.run(script) > 10_000
 
 
