@@ -13,6 +13,8 @@ from rloss_caffe.filtering import _choice
 from rloss_caffe.filtering._plain import (
     TILE,
     blur_row,
+    combine_pixels,
+    combine_tile,
     load_tile,
     slice_pixel,
     splat_pixel,
@@ -38,10 +40,12 @@ def make_point_kernels(loops, n_vertices, width):
     def splat(values, roi, vertices, weights, start, end, tile, lattice):
         """Add the pixels ``start .. end`` of ``values`` (channels, n), times ``roi`` if not empty, to ``lattice``.
 
-        ``tile`` (8, width) is 0, and room to work in: a kernel that makes it itself takes longer to compile.
+        ``tile`` (8, width) is 1, and room to work in: a kernel that makes it itself takes longer to compile. Surplus
+        channels hold 1. Returns whether the values where ``roi`` is 0, which are left out, are finite.
         """
         masked = roi.shape[0] > 0
         amount = np.float32(1.0)
+        is_finite = True
         for first in range(start, end, TILE):
             count = min(TILE, end - first)
             if count == TILE:
@@ -54,8 +58,11 @@ def make_point_kernels(loops, n_vertices, width):
                 if masked:
                     amount = roi[first + offset]
                     if amount == 0:
+                        for channel in range(width):
+                            is_finite &= np.isfinite(tile[offset, channel])
                         continue
                 splat_pixel(width, n_vertices, tile, offset, vertices, weights, first + offset, amount, lattice)
+        return is_finite
 
     @jit(special=(loops.NAME, n_vertices, width), inner=loops)
     def slice_(lattice, vertices, weights, alpha, start, end, tile, out):
@@ -72,6 +79,62 @@ def make_point_kernels(loops, n_vertices, width):
                         out[channel, first + offset] = tile[offset, channel]
 
     return splat, slice_
+
+
+def combine_kernel(n_vertices, width):
+    """The kernel ``slice_combination`` for a lattice of `n_vertices` a simplex and rows of `width` channels."""
+    (kernel,) = _choice.kernels(make_combine_kernel, n_vertices, width)
+    return kernel
+
+
+@lru_cache(maxsize=None)
+def make_combine_kernel(loops, n_vertices, width):
+    """The slice that ends in a combination."""
+
+    @jit(special=(loops.NAME, n_vertices, width), inner=loops)
+    def slice_combination(
+        lattice,
+        vertices,
+        weights,
+        alpha,
+        column,
+        values,
+        roi,
+        inside,
+        factor,
+        degree,
+        own,
+        added,
+        slope,
+        keep,
+        start,
+        end,
+        tile,
+        sums,
+        out,
+    ):
+        """Interpolate the pixels ``start .. end``, and leave in ``out`` what `_plain.combine_pixels` makes of them.
+
+        ``degree`` receives the channel ``column`` unless that is -1, ``sums`` (2, 8) the two sums; ``tile`` (8, width)
+        is room to work in.
+        """
+        for first in range(start, end, TILE):
+            count = min(TILE, end - first)
+            for offset in range(count):
+                slice_pixel(width, n_vertices, lattice, vertices, weights, first + offset, alpha, tile, offset)
+                if column >= 0:
+                    degree[first + offset] = tile[offset, column]
+            # Written out: with a tuple of them the width would be no constant.
+            if count == TILE:
+                combine_tile(
+                    width, tile, values, roi, inside, factor, degree, own, added, slope, keep, first, out, sums
+                )
+            else:
+                combine_pixels(
+                    count, tile, values, roi, inside, factor, degree, own, added, slope, keep, first, out, sums
+                )
+
+    return (slice_combination,)
 
 
 @lru_cache(maxsize=None)
@@ -101,3 +164,15 @@ def add_bands(lattices, start, end):
     """Sum the points ``start .. end`` of the bands' lattices (bands, points, width) into the first."""
     for other in lattices[1:]:
         lattices[0, start:end] += other[start:end]
+
+
+@jit
+def point_products(one, other, degree, block, start, end, partial):
+    """Sums over the points of each of the blocks ``start .. end``: ``one_k other_k`` and ``one_k degree``."""
+    for part in range(start, end):
+        products, volumes = partial[part, 0], partial[part, 1]
+        for point in range(part * block, min((part + 1) * block, one.shape[0] - 1)):
+            row, blurred, own = one[point], other[point], np.float64(degree[point])
+            for channel in range(row.shape[0]):
+                products[channel] += np.float64(row[channel]) * np.float64(blurred[channel])
+                volumes[channel] += np.float64(row[channel]) * own

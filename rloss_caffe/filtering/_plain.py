@@ -15,6 +15,7 @@ __all__ = [
     "SUM",
     "TILE",
     "blur_row",
+    "combine_tile",
     "copy_lanes",
     "divide_lanes",
     "embed_lanes",
@@ -169,11 +170,10 @@ def blur_row(width, source, target, row, before, after):
 
 @njit
 def load_tile(width, values, first, tile, row):
-    """``tile[row:row + 8, channel] = values[channel, first:first + 8]``; surplus channels repeat the last."""
+    """``tile[row:row + 8, channel] = values[channel, first:first + 8]``; surplus channels hold 1."""
     for channel in range(width):
-        plane = min(channel, values.shape[0] - 1)
         for pixel in range(TILE):
-            tile[row + pixel, channel] = values[plane, first + pixel]
+            tile[row + pixel, channel] = values[channel, first + pixel] if channel < values.shape[0] else 1
 
 
 @njit
@@ -182,6 +182,34 @@ def store_tile(width, tile, row, out, first):
     for channel in range(min(width, out.shape[0])):
         for pixel in range(TILE):
             out[channel, first + pixel] = tile[row + pixel, channel]
+
+
+@njit
+def combine_pixels(count, tile, values, roi, inside, factor, degree, own, added, slope, keep, first, out, sums):
+    """For `count` pixels from `first`, with filtered values y in ``tile``, values S, and planes roi, inside, factor, d:
+
+    ``out_k = own_k y_k + added_k d + factor (y_k + (slope S_k) d)``, with `keep` added to what was there; and to the
+    two rows of ``sums``, a pixel's to its lane: ``sum_k (inside S_k) y_k`` and ``sum_k ((roi d) S_k) S_k``.
+    """
+    for lane in range(count):
+        pixel = first + lane
+        products, squares = np.float32(0), np.float32(0)
+        for channel in range(out.shape[0]):
+            y, value = tile[lane, channel], values[channel, pixel]
+            result = (own[channel] * y + added[channel] * degree[pixel]) + factor[pixel] * (
+                y + (slope * value) * degree[pixel]
+            )
+            out[channel, pixel] = out[channel, pixel] + result if keep else result
+            products += (inside[pixel] * value) * y
+            squares += ((roi[pixel] * degree[pixel]) * value) * value
+        sums[0, lane] += np.float64(products)
+        sums[1, lane] += np.float64(squares)
+
+
+@njit
+def combine_tile(width, tile, values, roi, inside, factor, degree, own, added, slope, keep, first, out, sums):
+    """`combine_pixels` for eight."""
+    combine_pixels(TILE, tile, values, roi, inside, factor, degree, own, added, slope, keep, first, out, sums)
 
 
 @njit(fastmath={"contract"}, forceinline=True)

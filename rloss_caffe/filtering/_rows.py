@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 
 from rloss_caffe.filtering._plain import DIFFERENCE, LANES, SUM, TILE
 
-__all__ = ["blur_row", "load_tile", "slice_pixel", "splat_pixel", "store_tile", "sum_pairs"]
+__all__ = ["blur_row", "combine_tile", "load_tile", "slice_pixel", "splat_pixel", "store_tile", "sum_pairs"]
 
 # Pixels: memory is asked for as long before it is needed as it takes to answer, and not much earlier.
 SIMPLICES_AHEAD, PLANES_AHEAD = 64, 32
@@ -153,13 +153,14 @@ def blur_row(typing_context, width, source, target, row, before, after):
 
 
 def _plane_pointer(context, builder, numba_type, value, channel, first):
-    """Where a planar array (channels, n) holds a tile's pixels of one channel, and its channel count."""
+    """Where a planar array (channels, n) holds a tile's pixels of one channel or the last, and whether it has that."""
     array = context.make_array(numba_type)(context, builder, value)
     channels, length = (builder.extract_value(array.shape, axis) for axis in (0, 1))
     last = builder.sub(channels, ir.Constant(_I64, 1))
     channel = ir.Constant(_I64, channel)
-    channel = builder.select(builder.icmp_signed("<", channel, channels), channel, last)
-    return builder.gep(array.data, [builder.add(builder.mul(channel, length), first)]), channels
+    is_there = builder.icmp_signed("<", channel, channels)
+    channel = builder.select(is_there, channel, last)
+    return builder.gep(array.data, [builder.add(builder.mul(channel, length), first)]), is_there
 
 
 def _ahead(builder, pointer):
@@ -199,15 +200,17 @@ def _tile_groups(width):
 
 @intrinsic(prefer_literal=True)
 def load_tile(typing_context, width, values, first, tile, row):
-    """``tile[row:row + 8, channel] = values[channel, first:first + 8]``; surplus channels repeat the last."""
+    """``tile[row:row + 8, channel] = values[channel, first:first + 8]``; surplus channels hold 1."""
     size = width.literal_value
 
     def generate(context, builder, signature, arguments):
         _, values, first, tile, row = arguments
         for channels, places in _tile_groups(size):
-            pointers = [_plane_pointer(context, builder, signature.args[1], values, c, first)[0] for c in channels]
-            vectors = [builder.load(_as_vector(builder, pointer), align=4) for pointer in pointers]
-            for pointer in pointers:
+            vectors = []
+            for channel in channels:
+                pointer, is_there = _plane_pointer(context, builder, signature.args[1], values, channel, first)
+                vector = builder.load(_as_vector(builder, pointer), align=4)
+                vectors.append(builder.select(is_there, vector, ir.Constant(vector.type, [1.0] * TILE)))
                 _prefetch(builder, _ahead(builder, pointer))
             vectors = _rotate(builder, vectors, len(channels).bit_length() - 1)
             for place, vector in zip(places, vectors):
@@ -229,13 +232,87 @@ def store_tile(typing_context, width, tile, row, out, first):
             pointers = [_tile_pointer(context, builder, signature.args[1], tile, row, size, p) for p in places]
             vectors = [builder.load(pointer, align=4) for pointer in pointers]
             for channel, vector in zip(channels, _rotate(builder, vectors, 3 if len(channels) > 1 else 0)):
-                pointer, count = _plane_pointer(context, builder, signature.args[3], out, channel, first)
-                with builder.if_then(builder.icmp_signed("<", ir.Constant(_I64, channel), count)):
+                pointer, is_there = _plane_pointer(context, builder, signature.args[3], out, channel, first)
+                with builder.if_then(is_there):
                     builder.store(vector, _as_vector(builder, pointer), align=4)
                     _prefetch(builder, _ahead(builder, pointer), is_written=True)
         return context.get_dummy_value()
 
     return types.void(width, tile, types.int64, out, types.int64), generate
+
+
+@intrinsic(prefer_literal=True)
+def combine_tile(
+    typing_context, width, tile, values, roi, inside, factor, degree, own, added, slope, keep, first, out, sums
+):
+    """What `_plain.combine_tile` says, for the channels that ``out`` has."""
+    size = width.literal_value
+    names = "width, tile, values, roi, inside, factor, degree, own, added, slope, keep, first, out, sums"
+
+    def generate(context, builder, signature, arguments):
+        given = dict(zip(names.split(", "), zip(signature.args, arguments)))
+        floats = ir.VectorType(ir.FloatType(), TILE)
+        doubles = ir.VectorType(ir.DoubleType(), TILE)
+        first = given["first"][1]
+        nothing = ir.Constant(floats, [0.0] * TILE)
+
+        def load(name):
+            pointer = builder.gep(context.make_array(given[name][0])(context, builder, given[name][1]).data, [first])
+            return builder.load(_as_vector(builder, pointer), align=4)
+
+        def spread(scalar):
+            single = builder.insert_element(ir.Constant(floats, ir.Undefined), scalar, ir.Constant(_I32, 0))
+            zeros = ir.Constant(ir.VectorType(_I32, TILE), [0] * TILE)
+            return builder.shuffle_vector(single, ir.Constant(floats, ir.Undefined), zeros)
+
+        def of_channel(name, position):
+            data = context.make_array(given[name][0])(context, builder, given[name][1]).data
+            return spread(builder.load(builder.gep(data, [position])))
+
+        roi, inside, factor, degree = (load(name) for name in ("roi", "inside", "factor", "degree"))
+        slope = spread(given["slope"][1])
+        kept = builder.trunc(given["keep"][1], ir.IntType(1)) if given["keep"][1].type.width > 1 else given["keep"][1]
+        weighted = builder.fmul(roi, degree)
+        products = squares = nothing
+        for channels, starts in _tile_groups(size):
+            pointers = [
+                _tile_pointer(context, builder, given["tile"][0], given["tile"][1], ir.Constant(_I64, 0), size, start)
+                for start in starts
+            ]
+            vectors = [builder.load(pointer, align=4) for pointer in pointers]
+            for channel, y in zip(channels, _rotate(builder, vectors, 3 if len(channels) > 1 else 0)):
+                pointer, is_there = _plane_pointer(context, builder, *given["out"], channel, first)
+                source, _ = _plane_pointer(context, builder, *given["values"], channel, first)
+                value = builder.load(_as_vector(builder, source), align=4)
+                _prefetch(builder, _ahead(builder, source))
+                old = builder.select(kept, builder.load(_as_vector(builder, pointer), align=4), nothing)
+                position = builder.select(is_there, ir.Constant(_I64, channel), ir.Constant(_I64, 0))
+                linear = builder.fadd(y, builder.fmul(builder.fmul(slope, value), degree))
+                result = builder.fadd(
+                    builder.fadd(
+                        builder.fmul(of_channel("own", position), y),
+                        builder.fmul(of_channel("added", position), degree),
+                    ),
+                    builder.fmul(factor, linear),
+                )
+                result = builder.select(kept, builder.fadd(old, result), result)
+                more = builder.fadd(products, builder.fmul(builder.fmul(inside, value), y))
+                products = builder.select(is_there, more, products)
+                more = builder.fadd(squares, builder.fmul(builder.fmul(weighted, value), value))
+                squares = builder.select(is_there, more, squares)
+                with builder.if_then(is_there):
+                    builder.store(result, _as_vector(builder, pointer), align=4)
+                    _prefetch(builder, _ahead(builder, pointer), is_written=True)
+        sums = context.make_array(given["sums"][0])(context, builder, given["sums"][1]).data
+        for row, vector in enumerate((products, squares)):
+            pointer = builder.gep(sums, [ir.Constant(_I64, row * TILE)])
+            pointer = builder.bitcast(pointer, doubles.as_pointer())
+            total = builder.fadd(builder.load(pointer, align=8), builder.fpext(vector, doubles))
+            builder.store(total, pointer, align=8)
+        return context.get_dummy_value()
+
+    arrays = tile, values, roi, inside, factor, degree, own, added
+    return types.void(width, *arrays, types.float32, types.boolean, types.int64, out, sums), generate
 
 
 def _add_product(builder, total, weight, value):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rloss_caffe.filtering import _apply, _index
-from rloss_caffe.filtering._plain import LANES, TILE
+from rloss_caffe.filtering import _apply, _index, _passes
+from rloss_caffe.filtering._plain import LANES
 from rloss_caffe.filtering.features import bilateral_features, positions
 from rloss_caffe.numerics.arrays import flag, output_array, real_array
 from rloss_caffe.numerics.memory import Memory
@@ -26,7 +26,6 @@ MAX_COORDINATE = 32767  # the original's keys are 16-bit and overflow silently b
 _WIDE_FIELD = 20  # bits a coordinate in keys of several words
 _FIRST_POINTS = 1 << 13  # that there is room for at first
 _NOTHING = np.empty(0, np.float32)
-_SMALL_BLUR = 1 << 18  # floats on the lattice below which a blur step is not worth waking threads for
 _SMALL_BAND = 1 << 13  # points below which a band is not worth a thread, nor a second order of summation
 
 
@@ -186,7 +185,11 @@ class PermutohedralLattice:
         largest = _apply.WIDTHS[-1]
         for first in range(0, len(planes), largest):
             group = slice(first, first + largest)
-            self._filter_group(planes[group], reverse, roi, result[group])
+            channels = len(planes[group])
+            memory = _passes.memory_for(self, channels, 1)
+            blurred = _passes.blur(self, _passes.splat(self, memory, planes[group], roi, channels)[0], memory, reverse)
+            _passes.check_finite(blurred, channels, planes[group], roi)
+            _passes.slice_to(self, blurred, result[group])
         return out
 
     def _has_points(self, shape: tuple[int, ...]) -> bool:
@@ -281,62 +284,10 @@ class PermutohedralLattice:
         run(finish, [(part,) for part in range(len(parts))])
         return 0
 
-    def _filter_group(self, values, reverse, roi, out):
-        if len(values) == 0:
-            return
-        width = next(width for width in _apply.WIDTHS if width >= len(values))
-        splat, blur, slice_ = _apply.apply_kernels(self.dimension + 1, width)
-        bands = bounds(self.num_points, self._threads(), LANES)
-        size = self.num_vertices
-        # One lattice a band, so that threads never write the same point; row M stays zero: the absent neighbour.
-        memory = Memory(4 * (len(bands) + 1) * (size + 1) * width, 2)  # in whole cache lines: few vectors lie in two
-        lattices = memory.array((len(bands), size + 1, width), np.float32)
-        lattices[:] = 0
-        run(
-            splat,
-            [
-                (
-                    values,
-                    roi,
-                    self._vertices,
-                    self._weights,
-                    start,
-                    end,
-                    np.zeros((TILE, width), np.float32),
-                    lattices[band],
-                )
-                for band, (start, end) in enumerate(bands)
-            ],
-        )
-        pieces = bounds(size, self._threads() if size * width > _SMALL_BLUR else 1)
-        if len(bands) > 1:
-            run(_apply.add_bands, [(lattices, start, end) for start, end in pieces])
-        source, target = lattices[0], memory.array((size + 1, width), np.float32)
-        target[size] = 0
-        axes = np.arange(self.dimension + 1)
-        axes = axes[::-1].copy() if reverse else axes
-        # With several threads, each axis waits for the one before; alone, one call does them all.
-        for step in [axes] if len(pieces) == 1 else axes.reshape(-1, 1):
-            run(blur, [(source, target, self._before, self._after, step, start, end) for start, end in pieces])
-            if len(step) % 2:
-                source, target = target, source
-        if not np.isfinite(source).all():  # few points, so this is cheap; slicing finite points gives finite values
-            raise ValueError(_why_not_finite(values, roi))
-        alpha = np.float32(1 / (1 + 2.0**-self.dimension))
-        points = source, self._vertices, self._weights, alpha
-        run(slice_, [(*points, start, end, np.empty((TILE, width), np.float32), out) for start, end in bands])
-
 
 def _feature_source(features):
     """What `_index` loads features (d, n) from."""
     return features, _NOTHING, _NOTHING, np.float32(1), _NOTHING
-
-
-def _why_not_finite(values, roi):
-    counted = np.isfinite(values) if len(roi) == 0 else np.isfinite(values) | (roi == 0)
-    if counted.all():
-        return "values (times roi) are too large: their sums exceed single precision (3.4e38)"
-    return f"values must be finite, found {values[~counted][0]}"
 
 
 def elevation_scales(dimension: int) -> NDArray[np.float32]:

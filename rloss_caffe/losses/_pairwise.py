@@ -1,8 +1,8 @@
 """What the losses over pairs of pixels share: checks, the region of interest, and the bilateral kernel's affinity A.
 
 A loss brings a formula. It sees one image at a time: the probabilities S of the classes that take part, the region of
-interest m, and A applied once to [S', m], with S' = m S. It leaves the gradient's numbers in the place of A S'. The
-batch loop, the choice of classes, the lattice and the memory are here.
+interest m, and A applied once to [S', m], with S' = m S: first products with them, then what it writes of them, the
+gradient's numbers. The batch loop, the choice of classes, the lattice and the memory are here.
 
 With the symmetric kernel D^-1/2 A D^-1/2, where D has d = A m on its diagonal, all formulas are those of A itself with
 m D^-1/2 in the place of m: S . m D^-1/2 (A (m D^-1/2 S)).
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import numpy as np
 
 from rloss_caffe.filtering import PermutohedralLattice, bilateral_features
+from rloss_caffe.filtering.applied import Combination, Filtered, OnLattice, apply_to
 from rloss_caffe.losses._result import Result
 from rloss_caffe.numerics.arrays import allocate, bandwidth, output_array, real_array
 from rloss_caffe.numerics.interpolation import rescale, rescale_adjoint
@@ -225,7 +226,7 @@ class Workspace:
 
 @dataclass(frozen=True)
 class FilteredImage:
-    """What a formula sees of one image.
+    """What a formula sees of one image. It takes products first, then writes what its gradient is made of, once.
 
     Attributes
     ----------
@@ -235,12 +236,13 @@ class FilteredImage:
         m, the region of interest.
     roi : ndarray, shape (H, W)
         What S is multiplied by before and after A: m, or m D^-1/2 with the symmetric kernel.
-    filtered : ndarray, shape (K, H, W)
-        A (roi S), the formula's to write over.
+    applied : OnLattice or Filtered
+        A (roi S), and where the loss asks for it A roi, not yet in pixels.
+    planes : ndarray, shape (K, H, W) or (K + 1, H, W)
+        The formula's to write: `write` makes the first K of them, `filtered`, A (roi S), and `combine` something else.
     degree : ndarray, shape (H, W), or None
-        A roi, where the loss asks for it. Outside the region it may be a little below 0.
-    threads : int
-        How many to use for this image.
+        Both make it A roi, where the loss asks for it; the last of the planes. Outside the region it may be a little
+        below 0.
     lattice : object
         What filters.
     every_class : ndarray, shape (K', H, W)
@@ -252,34 +254,58 @@ class FilteredImage:
     segmentation: NDArray[np.float32]
     region: NDArray[np.float32]
     roi: NDArray[np.float32]
-    filtered: NDArray[np.float32]
+    applied: OnLattice | Filtered
+    planes: NDArray[np.float32]
     degree: NDArray[np.float32] | None
-    threads: int
     lattice: Any
     every_class: NDArray[np.float32]
     unlabelled: NDArray[np.bool_] | None
 
-    def symmetrise(self, gate: NDArray[np.float32] | None = None) -> None:
-        """Make `filtered` the mean of A S' and A^T S': the lattice's blur is not quite symmetric.
+    @property
+    def filtered(self) -> NDArray[np.float32]:
+        return self.planes[: len(self.segmentation)]
 
-        With a gate G, `filtered` is G A S', and becomes the mean of it and A^T G S'.
+    def products(self) -> NDArray[np.float64]:
+        """``S'_k . A S'_k`` and ``S'_k . d``, shape (2, K), with the degree (2, K + 1): the last is ``roi . d``."""
+        return self.applied.products()
+
+    def symmetrise(self) -> None:
+        """Take the mean of A S' and A^T S' from now on: the lattice's blur is not quite symmetric."""
+        self.applied.symmetrise()
+
+    def write(self) -> None:
+        """Make `filtered` A S'."""
+        self.applied.slice(self.planes)
+
+    def combine(
+        self,
+        own: NDArray[np.float64] | None = None,
+        added: NDArray[np.float64] | None = None,
+        factor: float | NDArray[np.float32] = 1.0,
+        slope: float = 0.0,
+        inside: NDArray[np.float32] | None = None,
+        keep: bool = False,
+    ) -> tuple[float, float]:
+        """Make `filtered`, or with `keep` add to it, ``own_k y_k + added_k d + factor (y_k + slope S_k d)``, y = A S'.
+
+        Returns ``sum inside S_k y_k``, where `inside` is `roi` or another plane (H, W), and ``sum roi d S_k^2``.
         """
-        filtered = self.filtered
-        roi = self.roi if gate is None else self.roi * gate
-        filtered += self.lattice.filter(self.segmentation, roi=roi, reverse=True)
-        filtered *= np.float32(0.5)
+        nothing = np.zeros(len(self.segmentation), np.float32)
+        own, added = (nothing if each is None else np.asarray(each, np.float32) for each in (own, added))
+        planes = np.empty_like(self.roi)
+        planes[...] = factor
+        inside = self.roi if inside is None else inside
+        return self.applied.combine(Combination(own, added, planes, slope), inside, self.filtered, self.degree, keep)
 
     def inverse_root_of_degree(self) -> NDArray[np.float32]:
         """D^-1/2, shape (H, W), and 0 where the degree is not above 0."""
         return _inverse_root(self.degree)
 
-    def with_kernel(self, roi: NDArray[np.float32]) -> FilteredImage:
-        """The same image with A applied again, to S and the region times another `roi`."""
-        count = len(self.segmentation)
-        values = np.empty((count + 1, *roi.shape), np.float32)
-        values[:count], values[count] = self.segmentation, 1
-        self.lattice.filter(values, roi=roi, out=values)
-        return replace(self, roi=roi, filtered=values[:count], degree=values[count])
+    def again(self, roi: NDArray[np.float32], with_degree: bool = False, reverse: bool = False) -> FilteredImage:
+        """The same image, in the same memory, with A or A^T applied to S times another `roi`."""
+        applied = apply_to(self.lattice, self.segmentation, roi, with_degree, reverse)
+        degree = np.empty_like(roi) if with_degree else None
+        return replace(self, roi=roi, applied=applied, planes=self.filtered, degree=degree)
 
 
 @dataclass(frozen=True)
@@ -425,21 +451,14 @@ def apply_affinity(
         if symmetric:
             region = mask.copy() if is_found else region
             mask *= _inverse_root(affinity.filter(np.ones((1, height, width), np.float32), roi=region)[0])
-        values = segmentation
-        out = memory[index, : taking_part + with_degree]
-        if with_degree:  # in place
-            values = out
-            out[:taking_part], out[taking_part] = segmentation, 1
+        planes = memory[index, : taking_part + with_degree]
         try:
-            affinity.filter(values, roi=mask, out=out)
+            applied = apply_to(affinity, segmentation, mask, with_degree)
         except ValueError as error:  # shapes were checked, so a value is not finite, or a sum
             raise ValueError(_why_not_finite(segmentations[index])) from error
-        degree = out[taking_part] if with_degree else None
-        value, factor = formula(
-            FilteredImage(
-                segmentation, region, mask, out[:taking_part], degree, threads, affinity, every_class, unlabelled
-            )
-        )
+        degree = planes[taking_part] if with_degree else None
+        own = segmentation, region, mask, applied, planes, degree, affinity, every_class, unlabelled
+        value, factor = formula(FilteredImage(*own))
         largest = factor.largest() if isinstance(factor, ClassFactors) else abs(factor)
         if not (math.isfinite(value) and largest <= _LARGEST):
             raise ValueError(_why_not_finite(segmentations[index]))

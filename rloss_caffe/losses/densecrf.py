@@ -46,7 +46,6 @@ from rloss_caffe.losses._pairwise import (
     apply_affinity,
 )
 from rloss_caffe.numerics.parameters import Parameter, documented
-from rloss_caffe.numerics.products import add_degree, dot, subtract_degree
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -213,44 +212,82 @@ class DenseTerm:
 
     def evaluate(self, image: FilteredImage) -> tuple[float, float]:
         """The image's value and the factor of its gradient, whose numbers are left in ``image.filtered``."""
-        gate = _gate(image) if self.gate else None
-        if gate is not None:
-            image.filtered[...] *= gate
-        if self.quadratic:
-            association = subtract_degree(image.segmentation, image.roi, image.filtered, image.degree, image.threads)
-        else:
-            association = dot(image.segmentation, image.roi, image.filtered, image.threads)
-        value, factor = self.value_and_factor(image, association, 0.0, gate)
+        sums = image.products()
+        if self.gate or self.quadratic:
+            gate = self._gate(image)
+            return self.value_and_factor(image, sums, self._write(image, gate, 1.0), gate)
         if self.exact_gradient:
-            image.symmetrise(gate)
-            if self.quadratic:  # the mean has halved what was subtracted
-                ones = np.ones(len(image.segmentation))
-                add_degree(image.filtered, image.degree, image.segmentation, None, ones, -ones / 2, image.threads)
-        return value, factor
+            image.symmetrise()
+        image.write()
+        return self.value_and_factor(image, sums)
+
+    def add(
+        self,
+        image: FilteredImage,
+        sums: NDArray[np.float64],
+        weight: float | NDArray[np.float32],
+        own: NDArray[np.float64] | None = None,
+        added: NDArray[np.float64] | None = None,
+        keep: bool = False,
+    ) -> float:
+        """The image's value; its gradient times a weight, or a plane (H, W) of them, joins ``own_k y_k + added_k d``.
+
+        `sums` are the image's products. That goes to ``image.filtered``, or with `keep` is added to it.
+        """
+        gate = self._gate(image)
+        size = self._size(image, sums)
+        terms = self._write(image, gate, -2.0 / size * weight if size else 0.0, own, added, keep)
+        return self.value_and_factor(image, sums, terms, gate)[0]
+
+    def _write(self, image, gate, factor, own=None, added=None, keep=False):
+        """Write the terms; return sum_k S'_k . A S'_k through the gate, if there is one, and sum_k d . (m S_k^2)."""
+        if gate is None:
+            if self.exact_gradient:
+                image.symmetrise()
+            return image.combine(own, added, factor, -1.0 if self.quadratic else 0.0, keep=keep)
+        inside = image.roi * gate
+        if not self.exact_gradient:
+            return image.combine(own, added, factor * gate, inside=inside, keep=keep)
+        association = image.combine(factor=0.5 * factor * gate, inside=inside, keep=keep)
+        image.again(inside, reverse=True).combine(factor=0.5 * factor, keep=True)
+        if own is not None:
+            image.symmetrise()
+            image.combine(own, added, 0.0, keep=True)
+        return association
 
     def value_and_factor(
-        self, image: FilteredImage, association: float, squares: float, gate: NDArray[np.float32] | None = None
+        self,
+        image: FilteredImage,
+        sums: NDArray[np.float64],
+        written: tuple[float, float] = (0.0, 0.0),
+        gate: NDArray[np.float32] | None = None,
     ) -> tuple[float, float]:
-        """From sum_k S'_k . A S'_k and sum_k d . (m S_k^2) to the value, and to the gradient's factor of A S'."""
+        """The value, and the gradient's factor of A S', from the image's products and what writing it returned."""
+        association, squares = written
+        if gate is None:  # not the same to the last bit where the gradient is exact
+            association = float(sums[0, : len(image.segmentation)].sum())
         value = squares - association if self.quadratic else -association
         if self.non_negative and not self.quadratic:
-            value += _total(image.roi if gate is None else image.roi * gate, image.degree)
-        size = 1.0
-        if self.normalization != "BATCH_SIZE":
-            is_valid = self.normalization == "VALID"
-            size = _total(image.region, None) if is_valid else _total(image.roi, image.degree)
-            if not size > _SMALLEST:
-                return 0.0, 0.0
-        return value / size, -2.0 / size
+            value += float(sums[1, -1]) if gate is None else _total(image.roi * gate, image.degree)
+        size = self._size(image, sums)
+        return (value / size, -2.0 / size) if size else (0.0, 0.0)
+
+    def _size(self, image, sums):
+        """What the value is divided by; 0 where that is too small."""
+        if self.normalization == "BATCH_SIZE":
+            return 1.0
+        size = _total(image.region) if self.normalization == "VALID" else float(sums[1, -1])
+        return size if size > _SMALLEST else 0.0
+
+    def _gate(self, image):
+        """G, shape (H, W), or None."""
+        if not self.gate:
+            return None
+        gate = np.maximum(image.region - image.every_class.max(axis=0), 0)
+        if image.unlabelled is not None:
+            gate[image.unlabelled] = 1
+        return gate
 
 
-def _total(mask, degree):
+def _total(mask, degree=None):
     return float(np.sum(mask if degree is None else mask * degree, dtype=float))
-
-
-def _gate(image):
-    """G, shape (H, W)."""
-    gate = np.maximum(image.region - image.every_class.max(axis=0), 0)
-    if image.unlabelled is not None:
-        gate[image.unlabelled] = 1
-    return gate

@@ -32,7 +32,6 @@ from rloss_caffe.losses._pairwise import (
 from rloss_caffe.losses.densecrf import GATE, NON_NEGATIVE, NORMALIZATION, RELAXATION, DenseTerm
 from rloss_caffe.losses.normalized_cut import normalized_cut
 from rloss_caffe.numerics.parameters import Parameter, documented
-from rloss_caffe.numerics.products import add_degree, class_sums
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -121,8 +120,7 @@ def kernel_cut_loss(
     Notes
     -----
     With the defaults the dense part outweighs the other by far: its value is of the order of the squared number of
-    pixels. ``normalization="AFFINITY"`` puts both on one scale. The symmetric kernel takes a second pass of the filter,
-    the gate a copy.
+    pixels. ``normalization="AFFINITY"`` puts both on one scale. The symmetric kernel takes a second pass of the filter.
     """
     normalized_cut_weight = NORMALIZED_CUT_WEIGHT.checked(normalized_cut_weight)
     densecrf_weight = DENSECRF_WEIGHT.checked(densecrf_weight)
@@ -130,34 +128,26 @@ def kernel_cut_loss(
     term = DenseTerm.checked(exact_gradient, relaxation, normalization, non_negative, gate)
 
     def formula(image: FilteredImage) -> tuple[float, float | ClassFactors]:
-        sums = class_sums(image.segmentation, image.roi, image.filtered, image.degree, image.threads)
-        cut, factors = normalized_cut(sums)
+        sums = image.products()
+        cut, factors = normalized_cut(sums[:, :-1])
         own, added = normalized_cut_weight * factors.own, normalized_cut_weight * factors.added
-        linear = None
-        apart = None  # the dense part's gradient, where it is not made of the same A S'
         if symmetric:
+            if term.exact_gradient:
+                image.symmetrise()
+            image.combine(own, added, 0.0)
             root = image.inverse_root_of_degree()
-            other = image.with_kernel(image.roi * root)
-            dense, factor = term.evaluate(other)
-            apart = other.filtered
-            apart *= root * (factor * densecrf_weight)
-        elif term.gate:
-            apart = image.filtered.copy()
-            dense, factor = term.evaluate(replace(image, filtered=apart))
-            apart *= factor * densecrf_weight
+            other = image.again(image.roi * root, term.needs_degree)
+            dense = term.add(other, other.products(), densecrf_weight * root, keep=True)
+        elif term.gate or term.quadratic:
+            dense = term.add(image, sums, densecrf_weight, own, added)
         else:
-            dense, factor = term.value_and_factor(image, float(sums[0].sum()), float(sums[2].sum()))
+            if term.exact_gradient:
+                image.symmetrise()
+            image.write()
+            dense, factor = term.value_and_factor(image, sums)
             own = own + densecrf_weight * factor
-            linear = np.full(len(own), -densecrf_weight * factor) if term.quadratic else None
-        if term.exact_gradient:
-            image.symmetrise()
         value = normalized_cut_weight * cut + densecrf_weight * dense
-        if apart is None and linear is None:
-            return value, ClassFactors(own, added)
-        add_degree(image.filtered, image.degree, image.segmentation, added, own, linear, image.threads)
-        if apart is not None:
-            image.filtered[...] += apart
-        return value, 1.0
+        return value, 1.0 if symmetric or term.gate or term.quadratic else ClassFactors(own, added)
 
     batch = apply_affinity(
         formula,

@@ -33,7 +33,6 @@ from rloss_caffe.losses._pairwise import (
     apply_affinity,
 )
 from rloss_caffe.numerics.parameters import documented
-from rloss_caffe.numerics.products import class_sums
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -105,10 +104,10 @@ def normalized_cut_loss(
     exact_gradient = EXACT_GRADIENT.checked(exact_gradient)
 
     def formula(image: FilteredImage) -> tuple[float, ClassFactors]:
-        sums = class_sums(image.segmentation, image.roi, image.filtered, image.degree, image.threads)
-        value, factors = normalized_cut(sums)
+        value, factors = normalized_cut(image.products()[:, :-1])
         if exact_gradient:
             image.symmetrise()
+        image.write()
         return value, factors
 
     batch = apply_affinity(
@@ -131,8 +130,8 @@ def normalized_cut_loss(
 
 
 def normalized_cut(sums: NDArray[np.float64]) -> tuple[float, ClassFactors]:
-    """One image's value from the `class_sums` of S and A S', and the factors of A S' and d in the gradient."""
-    association, volume = sums[:2]
+    """One image's value, and the gradient's factors of A S' and d, from ``S'_k . A S'_k`` and ``d . S'_k``, (2, K)."""
+    association, volume = sums
     takes_part = volume > _SMALLEST
     inverse = np.divide(1.0, volume, out=np.zeros_like(volume), where=takes_part)
     ratio = association * inverse

@@ -17,6 +17,7 @@ def test_degree_is_one_channel_more(threads, work):
     seen = []
 
     def formula(image):
+        image.write()
         seen.append((image.degree.copy(), image.filtered.copy()))
         return float(image.degree.sum()), 1.0
 
