@@ -86,11 +86,11 @@ class _Simplex:
 
 
 def _prefetch(builder, pointer, is_written=False):
-    """Have a cache line on its way to the nearest cache. It may lie beyond the memory that there is."""
+    """Have a cache line on its way to the second cache: the first has no room. It may lie beyond the memory."""
     pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
     signature = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
     function = builder.module.declare_intrinsic("llvm.prefetch", (pointer.type,), signature)
-    builder.call(function, [pointer, *(ir.Constant(_I32, number) for number in (int(is_written), 3, 1))])
+    builder.call(function, [pointer, *(ir.Constant(_I32, number) for number in (int(is_written), 2, 1))])
 
 
 @intrinsic(prefer_literal=True)
@@ -254,7 +254,6 @@ def combine_tile(
         floats = ir.VectorType(ir.FloatType(), TILE)
         doubles = ir.VectorType(ir.DoubleType(), TILE)
         first = given["first"][1]
-        nothing = ir.Constant(floats, [0.0] * TILE)
 
         def load(name):
             pointer = builder.gep(context.make_array(given[name][0])(context, builder, given[name][1]).data, [first])
@@ -267,13 +266,13 @@ def combine_tile(
 
         def of_channel(name, position):
             data = context.make_array(given[name][0])(context, builder, given[name][1]).data
-            return spread(builder.load(builder.gep(data, [position])))
+            return spread(builder.load(builder.gep(data, [ir.Constant(_I64, position)])))
 
         roi, inside, factor, degree = (load(name) for name in ("roi", "inside", "factor", "degree"))
         slope = spread(given["slope"][1])
         kept = builder.trunc(given["keep"][1], ir.IntType(1)) if given["keep"][1].type.width > 1 else given["keep"][1]
         weighted = builder.fmul(roi, degree)
-        products = squares = nothing
+        totals = [ir.Constant(floats, [0.0] * TILE)] * 2
         for channels, starts in _tile_groups(size):
             pointers = [
                 _tile_pointer(context, builder, given["tile"][0], given["tile"][1], ir.Constant(_I64, 0), size, start)
@@ -282,29 +281,32 @@ def combine_tile(
             vectors = [builder.load(pointer, align=4) for pointer in pointers]
             for channel, y in zip(channels, _rotate(builder, vectors, 3 if len(channels) > 1 else 0)):
                 pointer, is_there = _plane_pointer(context, builder, *given["out"], channel, first)
-                source, _ = _plane_pointer(context, builder, *given["values"], channel, first)
-                value = builder.load(_as_vector(builder, source), align=4)
-                _prefetch(builder, _ahead(builder, source))
-                old = builder.select(kept, builder.load(_as_vector(builder, pointer), align=4), nothing)
-                position = builder.select(is_there, ir.Constant(_I64, channel), ir.Constant(_I64, 0))
-                linear = builder.fadd(y, builder.fmul(builder.fmul(slope, value), degree))
-                result = builder.fadd(
-                    builder.fadd(
-                        builder.fmul(of_channel("own", position), y),
-                        builder.fmul(of_channel("added", position), degree),
-                    ),
-                    builder.fmul(factor, linear),
-                )
-                result = builder.select(kept, builder.fadd(old, result), result)
-                more = builder.fadd(products, builder.fmul(builder.fmul(inside, value), y))
-                products = builder.select(is_there, more, products)
-                more = builder.fadd(squares, builder.fmul(builder.fmul(weighted, value), value))
-                squares = builder.select(is_there, more, squares)
+                before = builder.block
                 with builder.if_then(is_there):
+                    source, _ = _plane_pointer(context, builder, *given["values"], channel, first)
+                    value = builder.load(_as_vector(builder, source), align=4)
+                    _prefetch(builder, _ahead(builder, source))
+                    linear = builder.fadd(y, builder.fmul(builder.fmul(slope, value), degree))
+                    own = builder.fmul(of_channel("own", channel), y)
+                    own = builder.fadd(own, builder.fmul(of_channel("added", channel), degree))
+                    result = builder.fadd(own, builder.fmul(factor, linear))
+                    old = builder.load(_as_vector(builder, pointer), align=4)
+                    result = builder.select(kept, builder.fadd(old, result), result)
                     builder.store(result, _as_vector(builder, pointer), align=4)
                     _prefetch(builder, _ahead(builder, pointer), is_written=True)
+                    terms = (
+                        builder.fmul(builder.fmul(inside, value), y),
+                        builder.fmul(builder.fmul(weighted, value), value),
+                    )
+                    more = [builder.fadd(total, term) for total, term in zip(totals, terms)]
+                    within = builder.block
+                for position, total in enumerate(more):
+                    merged = builder.phi(floats)
+                    merged.add_incoming(totals[position], before)
+                    merged.add_incoming(total, within)
+                    totals[position] = merged
         sums = context.make_array(given["sums"][0])(context, builder, given["sums"][1]).data
-        for row, vector in enumerate((products, squares)):
+        for row, vector in enumerate(totals):
             pointer = builder.gep(sums, [ir.Constant(_I64, row * TILE)])
             pointer = builder.bitcast(pointer, doubles.as_pointer())
             total = builder.fadd(builder.load(pointer, align=8), builder.fpext(vector, doubles))

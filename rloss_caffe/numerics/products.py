@@ -1,11 +1,11 @@
-"""Kernels of the losses over planar blobs: masked dot products, masked scaling, and sums with a degree, in threads."""
+"""Kernels of the losses over planar blobs: masked dot products and masked scaling, in threads."""
 
 import numpy as np
 
 from rloss_caffe.numerics.compiling import jit
 from rloss_caffe.numerics.threads import bounds, resolve_num_threads, run
 
-__all__ = ["add_degree", "class_sums", "dot", "scale_rows", "subtract_degree"]
+__all__ = ["dot", "scale_rows"]
 
 _BLOCK = 4096  # pixels of one partial sum
 _RUN = 128  # products summed in single precision before they go into a double
@@ -18,40 +18,6 @@ def dot(a, mask, b, num_threads=None):
     pieces = bounds(len(partial), resolve_num_threads(num_threads))
     run(_dot, [(*planes, start, end, partial) for start, end in pieces])
     return float(partial.sum())
-
-
-def class_sums(a, mask, b, degree, num_threads=None):
-    """Three sums a plane of a and b (K, H, W): ``m a_k . b_k``, ``m a_k . degree``, ``m a_k^2 . degree``, m the mask.
-
-    Returns an array (3, K), in double precision; the result does not depend on threads.
-    """
-    planes = a.reshape(len(a), -1), mask.reshape(-1), b.reshape(len(b), -1), degree.reshape(-1)
-    partial = np.empty((-(-planes[1].size // _BLOCK), 3, len(a)))
-    pieces = bounds(len(partial), resolve_num_threads(num_threads))
-    run(_class_sums, [(*planes, start, end, partial) for start, end in pieces])
-    return partial.sum(axis=0)
-
-
-def subtract_degree(a, mask, b, degree, num_threads=None):
-    """In place ``b_k -= degree a_k`` of planes (K, H, W), and then `dot` of a, mask and b."""
-    planes = a.reshape(len(a), -1), mask.reshape(-1), b.reshape(len(b), -1), degree.reshape(-1)
-    partial = np.empty(-(-planes[1].size // _BLOCK))
-    pieces = bounds(len(partial), resolve_num_threads(num_threads))
-    run(_subtract_degree, [(*planes, start, end, partial) for start, end in pieces])
-    return float(partial.sum())
-
-
-def add_degree(values, degree, segmentation, constant, own, linear, num_threads=None):
-    """In place, for planes (K, H, W): ``values_k = (constant_k + linear_k segmentation_k) degree + own_k values_k``.
-
-    The factors are arrays (K,), or None for all 0.
-    """
-    planes = values.reshape(len(values), -1), degree.reshape(-1), segmentation.reshape(len(values), -1)
-    nothing = np.zeros(len(values), np.float32)
-    factors = [nothing if each is None else np.asarray(each, np.float32) for each in (constant, own, linear)]
-    pieces = bounds(len(values), resolve_num_threads(num_threads))
-    kernel = _add_degree if linear is None else _add_degree_times
-    run(kernel, [(*planes, *factors, start, end) for start, end in pieces])
 
 
 def scale_rows(values, mask, factors, out, rows=None, num_threads=None, added=None):
@@ -96,79 +62,6 @@ def _dot(a, mask, b, first_block, last_block, partial):
                 last = min(first + _RUN, end)
                 total += np.float64(_short_dot(row[first:last], mask[first:last], other[first:last]))
         partial[block] = total
-
-
-@jit(forceinline=True, entry=False)
-def _short_subtract(a, b, degree):
-    for pixel in range(degree.shape[0]):
-        b[pixel] -= degree[pixel] * a[pixel]
-
-
-@jit
-def _subtract_degree(a, mask, b, degree, first_block, last_block, partial):
-    for block in range(first_block, last_block):
-        start = block * _BLOCK
-        end = min(start + _BLOCK, mask.shape[0])
-        total = 0.0
-        for channel in range(a.shape[0]):
-            row, other = a[channel], b[channel]
-            for first in range(start, end, _RUN):
-                last = min(first + _RUN, end)
-                one, two = row[first:last], other[first:last]
-                _short_subtract(one, two, degree[first:last])
-                total += np.float64(_short_dot(one, mask[first:last], two))
-        partial[block] = total
-
-
-@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True, entry=False)
-def _short_sums(a, mask, b, degree):
-    products = np.float32(0)
-    degrees = np.float32(0)
-    squares = np.float32(0)
-    for pixel in range(mask.shape[0]):
-        inside = mask[pixel] * a[pixel]
-        products += inside * b[pixel]
-        weighted = inside * degree[pixel]
-        degrees += weighted
-        squares += weighted * a[pixel]
-    return products, degrees, squares
-
-
-@jit
-def _class_sums(a, mask, b, degree, first_block, last_block, partial):
-    for block in range(first_block, last_block):
-        start = block * _BLOCK
-        end = min(start + _BLOCK, mask.shape[0])
-        for channel in range(a.shape[0]):
-            row, other = a[channel], b[channel]
-            products, degrees, squares = 0.0, 0.0, 0.0
-            for first in range(start, end, _RUN):
-                last = min(first + _RUN, end)
-                parts = row[first:last], mask[first:last], other[first:last], degree[first:last]
-                one, two, three = _short_sums(*parts)
-                products += np.float64(one)
-                degrees += np.float64(two)
-                squares += np.float64(three)
-            partial[block, 0, channel] = products
-            partial[block, 1, channel] = degrees
-            partial[block, 2, channel] = squares
-
-
-@jit
-def _add_degree(values, degree, segmentation, constant, own, linear, start, end):
-    for channel in range(start, end):
-        row, added, kept = values[channel], constant[channel], own[channel]
-        for pixel in range(degree.shape[0]):
-            row[pixel] = added * degree[pixel] + kept * row[pixel]
-
-
-@jit
-def _add_degree_times(values, degree, segmentation, constant, own, linear, start, end):
-    for channel in range(start, end):
-        row, other = values[channel], segmentation[channel]
-        added, kept, slope = constant[channel], own[channel], linear[channel]
-        for pixel in range(degree.shape[0]):
-            row[pixel] = (added + slope * other[pixel]) * degree[pixel] + kept * row[pixel]
 
 
 def _scale(values, mask, factors, rows, start, end, out):

@@ -12,6 +12,7 @@ from helpers.paths import shared_path
 
 from rloss_caffe import PermutohedralLattice, bilateral_features, bilateral_filter_batch, region_of_interest
 from rloss_caffe.filtering import _choice
+from rloss_caffe.filtering.applied import Combination, apply_to
 
 SIZES = (1, 15, 16, 17, 64, 71, 300)
 
@@ -58,6 +59,24 @@ def test_every_width(monkeypatch):
     for size in SIZES:
         features = (rng.randn(2, size) * 2).astype(np.float32)
         assert_equal_lattices(monkeypatch, features, (1, 2, 4, 5, 8, 17, 21, 24, 33))
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 21, 32, 33])
+def test_combinations(monkeypatch, count):
+    """The slice with the gradient's other terms, and the products; 71 points leave a rest beside whole tiles."""
+    rng = np.random.RandomState(count)
+    lattice = PermutohedralLattice((rng.randn(2, 71) * 2).astype(np.float32), num_threads=1)
+    values, (roi, inside, factor) = rng.randn(count, 1, 71).astype(np.float32), rng.rand(3, 1, 71).astype(np.float32)
+    terms = Combination(*rng.randn(2, count).astype(np.float32), factor, -0.7)
+
+    def combined():
+        applied = apply_to(lattice, values, roi, with_degree=True)
+        out, degree = np.ones_like(values), np.empty_like(roi)
+        sums = [applied.combine(terms, inside, out, degree, keep) for keep in (False, True)]
+        return [applied.products(), sums, out, degree]
+
+    for found, expected in zip(*both(monkeypatch, combined)):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_an_image_in_bands(monkeypatch):
