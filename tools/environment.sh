@@ -172,6 +172,21 @@ caffe_results() {
     fi
 }
 
+# browser: Chromium and its driver, for the tests of the drawing page; installed where that is possible
+browser() {
+    if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            say "installing chromium and chromium-driver"
+            export DEBIAN_FRONTEND=noninteractive
+            apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null \
+                || say "they could not be installed"
+        else
+            say "no chromium with its chromedriver here, so the tests of the page are left out;" \
+                "on Debian: apt-get install chromium chromium-driver"
+        fi
+    fi
+}
+
 # run_tests PYTHON [options of pytest]: in as many processes as there are cores, up to four; with '-n 0' in one
 run_tests() {
     python=$1
