@@ -65,8 +65,8 @@ class PermutohedralLattice:
 
     Notes
     -----
-    Up to 64 MB of what lattices no longer need are kept for the next ones. Building needs some 100 bytes a point of the
-    lattice more for a moment, and filtering ``8 (M + 1) W`` bytes, with W the channels
+    Up to 64 MB of what lattices no longer need are kept for the next ones. Building needs up to 200 bytes a point of
+    the lattice more for a moment, and filtering ``8 (M + 1) W`` bytes, with W the channels
     padded to 1, 4, 8, 16, 24 or 32 (more channels are filtered in groups of 32), plus ``4 (M + 1) W`` for each thread
     beyond the first. A lattice may be used by several Python threads at once.
     """
