@@ -90,26 +90,26 @@ def make_index_kernels(loops, dimension, words):
     n_vertices = dimension + 1
 
     @jit(special=(loops.NAME, dimension), inner=loops, error_model="numpy", forceinline=True, entry=False)
-    def load(values, flat, columns, rows, divisor, region, first, tile):
+    def load(values, n, columns, rows, divisor, region, first, tile):
         """Write the features of sixteen pixels into ``tile`` (d, 16), and where asked for, the region of interest.
 
-        They are ``values`` (channels, n) themselves, which are ``flat``, too; of an image, where ``columns`` and
+        They are ``values`` (channels n,) themselves, channel by channel; of an image, where ``columns`` and
         ``rows`` hold the positions' features, those two and the channels over ``divisor``. Behind the last pixel they
         are 0. A local name for an array would be counted for every block.
         """
-        channels, total = values.shape
         width = columns.shape[0]
-        count = min(LANES, total - first)
+        channels = dimension - 2 if width > 0 else dimension
+        count = min(LANES, n - first)
         row = first // max(width, 1)
         column = first - row * width
         if count == LANES and width == 0:
             for channel in range(dimension):
-                copy_lanes(tile, channel, flat, channel * total + first)
+                copy_lanes(tile, channel, values, channel * n + first)
         elif count == LANES and column + LANES <= width:
             copy_lanes(tile, 0, columns, column)
             fill_lanes(tile, 1, rows[row])
             for channel in range(dimension - 2):
-                divide_lanes(tile, 2 + channel, flat, channel * total + first, divisor)
+                divide_lanes(tile, 2 + channel, values, channel * n + first, divisor)
         else:
             for lane in range(LANES):
                 is_pixel = lane < count
@@ -123,17 +123,17 @@ def make_index_kernels(loops, dimension, words):
                 for axis in range(dimension):
                     channel = axis - dimension + channels
                     if channel >= 0:
-                        tile[axis, lane] = values[channel, first + lane] / divisor if is_pixel else np.float32(0)
+                        tile[axis, lane] = values[channel * n + first + lane] / divisor if is_pixel else np.float32(0)
         if region.shape[0] == 0:
             return
         if count == LANES:
             for channel in range(dimension - 2):
-                mark_lanes(region, first, flat, channel * total + first, channel == 0)
+                mark_lanes(region, first, values, channel * n + first, channel == 0)
         else:
             for pixel in range(first, first + count):
                 region[pixel] = 0
                 for channel in range(dimension - 2):
-                    if abs(values[channel, pixel]) >= 1:
+                    if abs(values[channel * n + pixel]) >= 1:
                         region[pixel] = 1
 
     inner = {"load_features": load, "embed_lanes": loops.embed_lanes}
@@ -161,15 +161,13 @@ def make_index_kernels(loops, dimension, words):
 
         ``state`` is the next block and the number of points, before and after. Writes ``weights`` (blocks, d + 1, 16),
         ``vertices`` (total, d + 1) and ``extreme`` (16,), and adds to the points' keys (capacity, words), their
-        ``table`` (slots (words + 1),) and the ``edges`` (capacity + 1, d + 1) between them, where row 0 is no point's,
-        so that a walk may go on from -1. Returns before `last` where the table is half full, or a coordinate beyond
-        `limit` or no number. ``scratch`` is as `make_scratch` gives it.
+        ``table`` (slots (words + 1),) and the ``edges`` between them, d + 1 a point, where the first d + 1 are no
+        point's, so that a walk may go on from -1. Returns before `last` where the table is half full, or a coordinate
+        beyond `limit` or no number. ``scratch`` is as `make_scratch` gives it.
         """
-        values, columns, rows, divisor, region = source
-        flat = values.reshape(values.size)
+        values, length, columns, rows, divisor, region = source
         tile, keys, orders, key = scratch
         column = np.int64(0)  # a literal 0 would be another type
-        flat_edges = edges.reshape(edges.size)
         n = np.int64(n_vertices)
         count = state[1]
         for group in range(state[0], last, GROUP):
@@ -178,7 +176,7 @@ def make_index_kernels(loops, dimension, words):
                 return FULL
             end = min(group + GROUP, last)
             for block in range(group, end):
-                load_features(values, flat, columns, rows, divisor, region, block * LANES, tile)
+                load_features(values, length, columns, rows, divisor, region, block * LANES, tile)
                 place = (block - group) * LANES
                 if embed_lanes(
                     dimension, words, tile, block, scale, low, shift, limit, keys, orders, place, weights, extreme
@@ -189,14 +187,14 @@ def make_index_kernels(loops, dimension, words):
                 pixel = np.uint64(first + lane)
                 place = _slot_of(keys, lane, table, words)
                 if table[place] == EMPTY:
-                    _insert(keys, lane, place, count, table, points, flat_edges, words, n_vertices)
+                    _insert(keys, lane, place, count, table, points, edges, words, n_vertices)
                     count += 1
                 number = table[place + np.uint64(words)]
                 order = orders[lane]
                 vertices[pixel, np.uint64(0)] = number
                 reached = number
                 for r in range(1, n_vertices):
-                    reached = np.int64(flat_edges[np.uint64(reached * n + (order & 15) + n)])
+                    reached = np.int64(edges[np.uint64(reached * n + (order & 15) + n)])
                     order >>= 4
                     vertices[pixel, np.uint64(r)] = reached
                 if reached >= 0:
@@ -206,33 +204,32 @@ def make_index_kernels(loops, dimension, words):
                 for r in range(1, vertices.shape[1]):  # seldom, so not written out for every step
                     axis = order & 15
                     order >>= 4
-                    following = np.int64(edges[reached + 1, axis])
+                    following = np.int64(edges[(reached + 1) * n + axis])
                     if following < 0:
                         for word in range(words):
                             key[word, 0] = points[reached, word] + steps[word, axis]
                         place = _slot_of(key, column, table, words)
                         if table[place] == EMPTY:
-                            _insert(key, column, place, count, table, points, flat_edges, words, n_vertices)
+                            _insert(key, column, place, count, table, points, edges, words, n_vertices)
                             count += 1
                         following = table[place + np.uint64(words)]
-                        edges[reached + 1, axis] = following
+                        edges[(reached + 1) * n + axis] = following
                     reached = following
                     vertices[pixel, np.uint64(r)] = reached
-                edges[reached + 1, order & 15] = number  # one step more leads back
+                edges[(reached + 1) * n + (order & 15)] = number  # one step more leads back
         state[0], state[1] = last, count
         return DONE
 
     @jit(special=(loops.NAME, dimension, words))
     def merge(more, table, points, edges, count, renumbered, key):
         """Add the keys ``more`` to a lattice that has room for them; ``renumbered`` are their numbers there."""
-        flat_edges = edges.reshape(edges.size)
         column = np.int64(0)
         for number in range(more.shape[0]):
             for word in range(words):
                 key[word, 0] = more[number, word]
             place = _slot_of(key, column, table, words)
             if table[place] == EMPTY:
-                _insert(key, column, place, count, table, points, flat_edges, words, n_vertices)
+                _insert(key, column, place, count, table, points, edges, words, n_vertices)
                 count += 1
             renumbered[number] = table[place + np.uint64(words)]
         return count
@@ -253,7 +250,7 @@ def make_index_kernels(loops, dimension, words):
                 scratch[row, np.uint64(number)] = count
             length = 0
             for number in range(count):
-                following = np.int64(edges[np.uint64(number + 1), np.uint64(axis)])
+                following = np.int64(edges[np.uint64((number + 1) * n_vertices + axis)])
                 after[np.uint64(axis), np.uint64(number)] = following
                 scratch[row, np.uint64(following + 1)] = number
                 scratch[unknown, np.uint64(length)] = number

@@ -123,8 +123,8 @@ class PermutohedralLattice:
         is_known = 1 <= lattice.dimension <= MAX_DIMENSION
         height, width = lattice.shape
         flat_region = _NOTHING if region is None else region.reshape(lattice.num_points)
-        colours = image.reshape(len(image), lattice.num_points), positions(width, bi_xy_std)
-        source = (*colours, positions(height, bi_xy_std), np.float32(bi_rgb_std), flat_region)
+        grid = positions(width, bi_xy_std), positions(height, bi_xy_std)
+        source = (image.reshape(-1), lattice.num_points, *grid, np.float32(bi_rgb_std), flat_region)
         if is_known and lattice._build(source, True):
             return lattice
         lattice = cls(bilateral_features(image, bi_xy_std, bi_rgb_std), num_threads)  # or the reason why not
@@ -287,7 +287,7 @@ class PermutohedralLattice:
 
 def _feature_source(features):
     """What `_index` loads features (d, n) from."""
-    return features, _NOTHING, _NOTHING, np.float32(1), _NOTHING
+    return features.reshape(-1), features.shape[1], _NOTHING, _NOTHING, np.float32(1), _NOTHING
 
 
 def elevation_scales(dimension: int) -> NDArray[np.float32]:
@@ -345,9 +345,9 @@ class _Points:
         slots = 2 * capacity * (words + 1)
         self._memory = Memory(8 * slots + 8 * capacity * words + 4 * (capacity + 1) * n_vertices, 3)
         table, keys = self._memory.array((slots,), np.int64), self._memory.array((capacity, words), np.int64)
-        self.arrays = table, keys, self._memory.array((capacity + 1, n_vertices), np.int32)
+        self.arrays = table, keys, self._memory.array(((capacity + 1) * n_vertices,), np.int32)
         table[:] = _index.EMPTY
-        self.arrays[2][0] = _index.EMPTY
+        self.arrays[2][:n_vertices] = _index.EMPTY
 
     def add(self, keys, merge):
         """Add points for which there is room; returns their numbers."""
@@ -361,7 +361,8 @@ class _Points:
         self._allocate(2 * self.capacity)
         self.count = 0
         self.add(keys[:count], merge)
-        self.arrays[2][: count + 1] = edges[: count + 1]
+        stored = (count + 1) * self._shape[0]
+        self.arrays[2][:stored] = edges[:stored]
         del memory
 
 
