@@ -157,6 +157,7 @@ def _findings():
     yield _image_layer(images, caffe)
     yield _matplotlib(_optional("matplotlib", "pictures", "pictures need it", first))
     yield _optional("skimage", "pictures", "the quickstart's photographs come with it", first)
+    yield from (_optional(name, "draw", "rloss-caffe draw needs it", first) for name in ("bottle", "waitress"))
     yield _torch(first)
     yield _tensorflow(first)
     program = os.environ.get("CAFFE_BIN") or shutil.which("caffe")
