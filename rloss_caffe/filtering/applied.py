@@ -111,6 +111,16 @@ class OnLattice:
             blurred[:, :count] += reverse[:, :count]
             blurred[:, :count] *= np.float32(0.5)
 
+    def scale(self, own: NDArray[np.float32], added: NDArray[np.float32]) -> None:
+        """Make A S'_k ``own_k A S'_k + added_k d``, (K,) each; the degree stays."""
+        _, degrees, channels = self._groups[-1]
+        degree = degrees[:, self._count - channels.start, np.newaxis].copy()
+        for _, blurred, channels in self._groups:
+            part = slice(channels.start, min(channels.stop, self._count))
+            planes = blurred[:, : part.stop - part.start]
+            planes *= own[part]
+            planes += added[part] * degree
+
     def slice(self, out: NDArray[np.float32]) -> None:
         """Write A S', and the degree behind it, to as many planes as there are."""
         out = _flat(out)
@@ -120,17 +130,20 @@ class OnLattice:
     def combine(
         self,
         terms: Combination,
-        inside: NDArray[np.float32],
+        inside: NDArray[np.float32] | None,
         out: NDArray[np.float32],
         degree: NDArray[np.float32] | None,
         keep: bool = False,
     ) -> tuple[float, float]:
         """Write a combination to planes, or with `keep` add it; and the degree, if it was filtered, to its plane.
 
-        Returns ``sum inside S_k y_k`` and ``sum roi d S_k^2``.
+        Returns ``sum inside S_k y_k`` and ``sum roi d S_k^2``, the first without `inside` for the region itself. The
+        sums mean nothing where S is not needed: without `inside` and with the slope 0.
         """
         degree = np.zeros(len(self._roi), np.float32) if degree is None else degree.reshape(-1)
-        out, inside, factor = _flat(out), inside.reshape(-1), terms.factor.reshape(-1)
+        out, factor = _flat(out), terms.factor.reshape(-1)
+        values = out if keep and inside is None and terms.slope == 0 else self._values  # is read anyway
+        inside = self._roi if inside is None else inside.reshape(-1)
         sums = np.zeros(2)
         for _, blurred, channels in reversed(self._groups):
             column = self._count - channels.start if channels.stop > self._count else -1
@@ -139,7 +152,7 @@ class OnLattice:
                 self._lattice,
                 blurred,
                 column,
-                self._values[part],
+                values[part],
                 (self._roi, inside, factor, degree),
                 (terms.own[part], terms.added[part], terms.slope),
                 keep,
@@ -174,17 +187,23 @@ class Filtered:
         planes += self._lattice.filter(self._values, roi=self._roi, reverse=True)
         planes *= np.float32(0.5)
 
+    def scale(self, own: NDArray[np.float32], added: NDArray[np.float32]) -> None:
+        planes = self._filtered[: len(self._values)]
+        planes *= own[:, np.newaxis, np.newaxis]
+        planes += added[:, np.newaxis, np.newaxis] * self._degree
+
     def slice(self, out: NDArray[np.float32]) -> None:
         out[...] = self._filtered
 
     def combine(
         self,
         terms: Combination,
-        inside: NDArray[np.float32],
+        inside: NDArray[np.float32] | None,
         out: NDArray[np.float32],
         degree: NDArray[np.float32] | None,
         keep: bool = False,
     ) -> tuple[float, float]:
+        inside = self._roi if inside is None else inside
         if degree is not None:
             degree[...] = self._degree
         own, added = (each[:, np.newaxis, np.newaxis] for each in (terms.own, terms.added))

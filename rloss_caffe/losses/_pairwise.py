@@ -273,8 +273,10 @@ class FilteredImage:
         """Take the mean of A S' and A^T S' from now on: the lattice's blur is not quite symmetric."""
         self.applied.symmetrise()
 
-    def write(self) -> None:
-        """Make `filtered` A S'."""
+    def write(self, own: NDArray[np.float64] | None = None, added: NDArray[np.float64] | None = None) -> None:
+        """Make `filtered` A S', or with both factors (K,) ``own_k A S'_k + added_k d``."""
+        if own is not None and added is not None:
+            self.applied.scale(own.astype(np.float32), added.astype(np.float32))
         self.applied.slice(self.planes)
 
     def combine(
@@ -288,13 +290,13 @@ class FilteredImage:
     ) -> tuple[float, float]:
         """Make `filtered`, or with `keep` add to it, ``own_k y_k + added_k d + factor (y_k + slope S_k d)``, y = A S'.
 
-        Returns ``sum inside S_k y_k``, where `inside` is `roi` or another plane (H, W), and ``sum roi d S_k^2``.
+        Returns ``sum inside S_k y_k``, for a plane `inside` (H, W), and ``sum roi d S_k^2``; the first without one, and
+        both where the slope is 0, too, mean nothing: `products` has them.
         """
         nothing = np.zeros(len(self.segmentation), np.float32)
         own, added = (nothing if each is None else np.asarray(each, np.float32) for each in (own, added))
         planes = np.empty_like(self.roi)
         planes[...] = factor
-        inside = self.roi if inside is None else inside
         return self.applied.combine(Combination(own, added, planes, slope), inside, self.filtered, self.degree, keep)
 
     def inverse_root_of_degree(self) -> NDArray[np.float32]:

@@ -134,7 +134,7 @@ def kernel_cut_loss(
         if symmetric:
             if term.exact_gradient:
                 image.symmetrise()
-            image.combine(own, added, 0.0)
+            image.write(own, added)
             root = image.inverse_root_of_degree()
             other = image.again(image.roi * root, term.needs_degree)
             dense = term.add(other, other.products(), densecrf_weight * root, keep=True)

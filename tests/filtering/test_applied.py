@@ -52,6 +52,26 @@ def test_the_mean_of_both_directions(lattice, count):
     assert_close(found, expected)
 
 
+@pytest.mark.parametrize("count", [1, 5, 32, 40])
+def test_factors_of_the_classes(lattice, count):
+    own, added = np.random.RandomState(0).randn(2, count).astype(np.float32)
+    found, expected = np.empty((2, count + 1, HEIGHT, WIDTH), np.float32)
+    for applied, out in zip(both(lattice, count, True), (found, expected)):
+        applied.scale(own, added)
+        applied.slice(out)
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize("count", [1, 5, 32, 40])
+def test_a_combination_that_needs_no_values(lattice, count):
+    own, added = np.random.RandomState(0).randn(2, count).astype(np.float32)
+    terms = Combination(own, added, np.random.RandomState(1).rand(HEIGHT, WIDTH).astype(np.float32))
+    found, expected = np.full((2, count, HEIGHT, WIDTH), 3, np.float32)
+    for applied, out in zip(both(lattice, count, True), (found, expected)):
+        applied.combine(terms, None, out, None, keep=True)
+    assert_close(found, expected)
+
+
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("with_degree", [False, True])
 @pytest.mark.parametrize("count", [1, 5, 32, 40])
