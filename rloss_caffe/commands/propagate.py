@@ -9,9 +9,10 @@ Writes DIR/NAME.png, NAME being the scribbles': as large as the photograph, clas
 pixels keep their class. With --min-confidence what is less sure is 255, which trainings leave out.
 
 The scores of each photograph start from its strokes, or from a net with --net and --weights, and go down the same
-objective as in training. It is the function `rloss_caffe.segment_from_scribbles`, and what the page of `rloss-caffe
-draw` shows. A photograph whose label map was made with the same settings, after its strokes, is skipped; so the same
-command goes on after Ctrl-C. Photographs that are wrong are named, the others done; the exit status is then 1.
+objective as in training. It is the function `rloss_caffe.segment_from_scribbles`, at a quarter of the resolution and
+then at full, as the page of `rloss-caffe draw` shows it; with --steps or --scale it is called once. A photograph whose
+label map was made with the same settings, after its strokes, is skipped; so the same command goes on after Ctrl-C.
+Photographs that are wrong are named, the others done; the exit status is then 1.
 """
 
 import json
@@ -30,6 +31,7 @@ from rloss_caffe.data.lists import read_names
 from rloss_caffe.data.progress import progressing
 from rloss_caffe.data.reading import read_image, read_label
 from rloss_caffe.drawing.folder import IGNORE, Folder, note_in, save_label_map
+from rloss_caffe.drawing.previews import CHOICES, coarse_scale
 from rloss_caffe.drawing.segment import DEFAULT_PUSH, segment_from_scribbles
 from rloss_caffe.losses import LOSSES
 from rloss_caffe.numerics.confusion import ConfusionMatrix
@@ -51,9 +53,8 @@ def add_arguments(parser):
     add("--classes", choices=["labelled", "all"], default="labelled", help="which a pixel may have: those of the "
         "photograph's own strokes (default), or all of the net's")  # fmt: skip
     add("--min-confidence", type=float, default=0.0, metavar="P", help="255 where the class is less probable; 0 to 1")
-    add("--steps", type=int, metavar="N", help="of the descent; default 50")
-    add("--scale", type=float, metavar="S", help="compute at this share of the resolution; default 1, less above a "
-        "million pixels")  # fmt: skip
+    add("--steps", type=int, metavar="N", help="of a single descent")
+    add("--scale", type=float, metavar="S", help="a single descent, at this share of the resolution")  # fmt: skip
     add_net(parser, "scores start there")
     add("--masks", type=Path, metavar="DIR", help="full masks, NAME.png: tells the mean IoU")
     add("--again", action="store_true", help="make label maps anew that are there, whoever made them")
@@ -116,6 +117,12 @@ def run(arguments):
 def propagate(pixels, strokes, settings, net, min_confidence):
     """The label map of a photograph (H, W, 3), RGB, with its strokes (H, W): array (H, W), uint8."""
     scores = None if net is None else net(pixels)
+    if not {"scale", "steps"} & set(
+        settings
+    ):  # coarse first, as the page does: it is quicker, and strokes reach further
+        choice = settings["loss"] if settings["loss"] in CHOICES else "densecrf"
+        scale = coarse_scale(choice, strokes.shape)
+        scores = segment_from_scribbles(pixels, strokes, scores=scores, scale=scale, **settings)
     found = segment_from_scribbles(pixels, strokes, scores=scores, **settings)
     labels = found.labels
     if min_confidence > 0:
