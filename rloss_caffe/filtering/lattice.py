@@ -251,7 +251,8 @@ class PermutohedralLattice:
                 outcome = index_simplices(source, *fields, last, total, state, *arrays)
                 band.count = state[1]
                 if outcome != _index.FULL:
-                    return band, extreme.max() if outcome == _index.OUT_OF_RANGE else 0
+                    # What is no number is larger than none: where all were, the largest still is 0.
+                    return band, (extreme.max() or math.inf) if outcome == _index.OUT_OF_RANGE else 0
                 band.grow(merge)
 
         results = run(index, bands)

@@ -121,6 +121,16 @@ def test_gradient_scale_and_output():
     assert loss == result.value and gradient.shape == out.shape
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rows", [1, 7, 40])
+def test_an_image_whose_first_rows_are_no_numbers_is_refused(rows, threads):
+    """Also where all are: nothing that can be compared is among the lattice's coordinates then."""
+    images, segmentations = np.full((1, 3, 40, 50), 60, np.float32), np.full((1, 2, 40, 50), 0.5, np.float32)
+    images[:, :, :rows] = np.nan
+    with pytest.raises(ValueError, match="image 0 of the batch: images must be finite, found nan at"):
+        densecrf_loss(images, segmentations, num_threads=threads)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["image", "segmentation", "masked"])
 def test_non_finite_input_names_the_image(bad, where):
