@@ -22,7 +22,7 @@ __all__ = [
     "why_not_finite",
 ]
 
-_SMALL_BLUR = 1 << 18  # floats on the lattice below which a blur step is not worth waking threads for
+_SMALL_BLUR = 1 << 21  # floats on the lattice below which a step of the blur takes less time than waking threads
 _BLOCK = 512  # points of one partial sum
 
 
