@@ -5,6 +5,7 @@ import pytest
 from helpers.images import smooth_image
 
 from rloss_caffe import PermutohedralLattice, bilateral_features
+from rloss_caffe.filtering import _passes
 from rloss_caffe.filtering.applied import Combination, Filtered, OnLattice, apply_to
 
 HEIGHT, WIDTH = 150, 121  # enough points for two bands
@@ -86,6 +87,22 @@ def test_combinations(lattice, count, with_degree, keep):
         results.append((*applied.combine(terms, inside, out, degree, keep), out, 0 if degree is None else degree))
     for found, expected in zip(*results):
         assert_close(found, expected)
+
+
+@pytest.mark.parametrize("count", [5, 40])
+def test_the_blur_in_pieces(monkeypatch, lattice, count):
+    """On a lattice with many points the threads share each step of the blur: every number is the same."""
+    results = []
+    for small in (1 << 30, 0):
+        monkeypatch.setattr(_passes, "_SMALL_BLUR", small)
+        ours, _ = both(lattice, count, True)
+        products = ours.products()
+        ours.symmetrise()
+        out = np.empty((count + 1, HEIGHT, WIDTH), np.float32)
+        ours.slice(out)
+        results.append((products, out, lattice.filter(scene(count)[0], reverse=True)))
+    for found, expected in zip(*results):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("place", [(0, 0), (75, 60), (149, 120)])
