@@ -61,7 +61,7 @@ def bilateral_filter(
     (2, 4, 5)
     """
     image = image_array(image, finite=False)
-    stds = bandwidth("bi_xy_std", bi_xy_std), bandwidth("bi_rgb_std", bi_rgb_std)
+    stds = float(bandwidth("bi_xy_std", bi_xy_std)), float(bandwidth("bi_rgb_std", bi_rgb_std))
     if num_threads is not None:
         resolve_num_threads(num_threads)
     lattice = PermutohedralLattice.of_image(image, *stds, num_threads)
@@ -106,7 +106,7 @@ def bilateral_filter_batch(
     if roi is not None:
         roi = real_array("roi", roi, (len(images), *images.shape[2:]))
     out = output_array("out", out, values.shape, apart_from={"roi": roi}, may_be={"values": values, "images": images})
-    stds = bandwidth("bi_xy_std", bi_xy_std), bandwidth("bi_rgb_std", bi_rgb_std)
+    stds = float(bandwidth("bi_xy_std", bi_xy_std)), float(bandwidth("bi_rgb_std", bi_rgb_std))
 
     def filter_one(index, threads):
         plane = None if roi is None else roi[index]

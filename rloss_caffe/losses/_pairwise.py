@@ -294,10 +294,14 @@ class FilteredImage:
         both where the slope is 0, too, mean nothing: `products` has them.
         """
         nothing = np.zeros(len(self.segmentation), np.float32)
-        own, added = (nothing if each is None else np.asarray(each, np.float32) for each in (own, added))
+        own_factors, added_factors = (
+            nothing if each is None else np.asarray(each, np.float32) for each in (own, added)
+        )
         planes = np.empty_like(self.roi)
         planes[...] = factor
-        return self.applied.combine(Combination(own, added, planes, slope), inside, self.filtered, self.degree, keep)
+        return self.applied.combine(
+            Combination(own_factors, added_factors, planes, slope), inside, self.filtered, self.degree, keep
+        )
 
     def inverse_root_of_degree(self) -> NDArray[np.float32]:
         """D^-1/2, shape (H, W), and 0 where the degree is not above 0."""
@@ -398,7 +402,7 @@ def apply_affinity(
     images = real_array("images", images, ("batch", "channels", "height", "width"))
     batch, _, height, width = images.shape
     segmentations = real_array("segmentations", segmentations, (batch, "classes", height, width))
-    bi_xy_std, bi_rgb_std = bandwidth("bi_xy_std", bi_xy_std), bandwidth("bi_rgb_std", bi_rgb_std)
+    xy_std, rgb_std = float(bandwidth("bi_xy_std", bi_xy_std)), float(bandwidth("bi_rgb_std", bi_rgb_std))
     ignore_label = IGNORE_LABEL.checked(ignore_label)
     symmetric = KERNEL_NORMALIZATION.checked(kernel_normalization) == "symmetric"
     only_labelled = takes_labelled(classes, labels)
@@ -409,7 +413,7 @@ def apply_affinity(
     full_size = height, width
     if scale_factor < 1:
         height, width = rescale(images[0, 0], scale_factor, "nearest", 1).shape
-        bi_xy_std = bi_xy_std * scale_factor
+        xy_std = bi_xy_std * scale_factor
     rois = allocate("roi", (batch, height, width))
     shape = (batch, count + 1 if with_degree else count, height, width)
     memory = filtered_memory(work, shape, {"images": images, "segmentations": segmentations, "roi": rois})
@@ -445,7 +449,7 @@ def apply_affinity(
                 real_array("images", image, finite=True)
                 return 0.0, 0.0
         try:
-            affinity = image_lattice(lattice, image, bi_xy_std, bi_rgb_std, threads, mask if is_found else None)
+            affinity = image_lattice(lattice, image, xy_std, rgb_std, threads, mask if is_found else None)
         except ValueError:
             real_array("images", image, finite=True)  # says where
             raise
