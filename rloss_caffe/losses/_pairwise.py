@@ -39,6 +39,7 @@ __all__ = [
     "SCALE_FACTOR",
     "FilteredImage",
     "PairwiseResult",
+    "TooLargeError",
     "Workspace",
     "apply_affinity",
     "choose_labelled",
@@ -224,6 +225,10 @@ class Workspace:
         return self._memory
 
 
+class TooLargeError(ValueError):
+    """What was asked for exceeds single precision."""
+
+
 @dataclass(frozen=True)
 class FilteredImage:
     """What a formula sees of one image. It takes products first, then writes what its gradient is made of, once.
@@ -275,9 +280,13 @@ class FilteredImage:
 
     def write(self, own: NDArray[np.float64] | None = None, added: NDArray[np.float64] | None = None) -> None:
         """Make `filtered` A S', or with both factors (K,) ``own_k A S'_k + added_k d``."""
-        if own is not None and added is not None:
-            self.applied.scale(own.astype(np.float32), added.astype(np.float32))
+        if own is None or added is None:
+            self.applied.slice(self.planes)
+            return
+        factors = _single(own), _single(added)
+        self.applied.scale(*factors)
         self.applied.slice(self.planes)
+        self._require_finite(*factors)
 
     def combine(
         self,
@@ -294,14 +303,18 @@ class FilteredImage:
         both where the slope is 0, too, mean nothing: `products` has them.
         """
         nothing = np.zeros(len(self.segmentation), np.float32)
-        own_factors, added_factors = (
-            nothing if each is None else np.asarray(each, np.float32) for each in (own, added)
-        )
-        planes = np.empty_like(self.roi)
-        planes[...] = factor
-        return self.applied.combine(
-            Combination(own_factors, added_factors, planes, slope), inside, self.filtered, self.degree, keep
-        )
+        of_own, of_degree = (nothing if each is None else _single(each) for each in (own, added))
+        plane = np.broadcast_to(_single(factor), self.roi.shape).copy()
+        terms = Combination(of_own, of_degree, plane, slope)
+        sums = self.applied.combine(terms, inside, self.filtered, self.degree, keep)
+        self._require_finite(of_own, of_degree, plane)
+        return sums
+
+    def _require_finite(self, *factors: NDArray[np.float32]) -> None:
+        """What was written by these factors is finite; only large ones can make it otherwise."""
+        largest = max(float(np.abs(each).max(initial=0)) for each in factors)
+        if largest > _UNCHECKED and not np.isfinite(self.filtered).all():
+            raise TooLargeError("segmentations are too large: the gradient exceeds single precision")
 
     def inverse_root_of_degree(self) -> NDArray[np.float32]:
         """D^-1/2, shape (H, W), and 0 where the degree is not above 0."""
@@ -494,6 +507,7 @@ def image_lattice(
 
 
 _LARGEST = 3e38  # of single precision
+_UNCHECKED = 1e6  # factors up to here leave finite what sums of probabilities are multiplied by
 
 
 def regions(roi: ArrayLike | None, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -528,6 +542,12 @@ def roi_array(roi: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
         raise ValueError(f"roi must hold values >= 0, found {given.min():g}")
     rois[...] = given.reshape(shape)
     return rois
+
+
+def _single(values):
+    """In single precision, infinite where they exceed it."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float32)
 
 
 def _inverse_root(degree):

@@ -26,6 +26,7 @@ from rloss_caffe.losses._pairwise import (
     ClassFactors,
     FilteredImage,
     PairwiseResult,
+    TooLargeError,
     Workspace,
     apply_affinity,
 )
@@ -128,6 +129,13 @@ def kernel_cut_loss(
     term = DenseTerm.checked(exact_gradient, relaxation, normalization, non_negative, gate)
 
     def formula(image: FilteredImage) -> tuple[float, float | ClassFactors]:
+        try:
+            return value_and_factors(image)
+        except TooLargeError:
+            weights = "normalized_cut_weight, densecrf_weight or segmentations"
+            raise ValueError(f"{weights} are too large: the gradient exceeds single precision") from None
+
+    def value_and_factors(image: FilteredImage) -> tuple[float, float | ClassFactors]:
         sums = image.products()
         cut, factors = normalized_cut(sums[:, :-1])
         own, added = normalized_cut_weight * factors.own, normalized_cut_weight * factors.added
