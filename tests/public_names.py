@@ -55,8 +55,8 @@ def segmentation() -> NDArray[np.float32]:
     found = rloss_caffe.segment_from_scribbles(np.zeros((6, 7, 3), np.uint8), labels, loss="local_potts", push=0.3)
     again = rloss_caffe.segment_from_scribbles(np.zeros((6, 7), np.uint8), labels, scores=found, scale=0.5)
     values: NDArray[np.float32] = again.probabilities + again.scores + again.gradient
-    value: float = again.value
-    return values[found.labels[0, 0]] + value
+    first: NDArray[np.float32] = values[found.labels[0, 0]] + again.value
+    return first
 
 
 def swig_module() -> NDArray[np.float32]:

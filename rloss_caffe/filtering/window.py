@@ -16,8 +16,9 @@ import numpy as np
 
 from rloss_caffe.filtering import _pairs
 from rloss_caffe.filtering._apply import WIDTHS
-from rloss_caffe.filtering._plain import DIFFERENCE, SIGN, SUM
-from rloss_caffe.numerics.arrays import allocate, image_array, output_array, real_array
+from rloss_caffe.filtering._plain import DIFFERENCE, SIGN, SUM, TILE
+from rloss_caffe.numerics.arrays import image_array, output_array, real_array
+from rloss_caffe.numerics.memory import Memory
 from rloss_caffe.numerics.parameters import Parameter, documented
 from rloss_caffe.numerics.threads import bounds, resolve_num_threads, run
 
@@ -199,8 +200,9 @@ class PairWindow:
         channels, height, width = values.shape
         size = next(size for size in WIDTHS if size >= channels)
         to_rows, sum_strips = _pairs.to_rows_kernel(size), _pairs.sum_strips_kernel(size, form)
-        rows = allocate("the padded values", (self._region.size, size))
-        rows[...] = 0
+        memory = Memory(4 * self._region.size * size)
+        rows = memory.array((self._region.size, size), np.float32)
+        self._clear_margin(rows.reshape(*self._region.shape, size))
         planes, sums = values.reshape(channels, -1), out.reshape(channels, -1)
         run(to_rows, [(planes, width, self._reach, *band, rows) for band in self._bands])
         offsets = self.offsets
@@ -211,6 +213,12 @@ class PairWindow:
             sum_strips,
             [(*pairs, rows, self._reach, *band, sums, with_degree, weights) for band in self._bands],
         )
+
+    def _clear_margin(self, rows):
+        """Zero where the image is padded; `to_rows` writes the rest, whole tiles with all channels that rows have."""
+        (top, left), (height, width) = self._reach, self.shape
+        rows[:top] = rows[top + height :] = 0
+        rows[:, :left] = rows[:, left + width // TILE * TILE :] = 0
 
 
 def _at_most_one(array: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
