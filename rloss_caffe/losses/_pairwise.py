@@ -67,7 +67,7 @@ EXACT_GRADIENT = Parameter(
     "exact_gradient",
     "bool",
     False,
-    doc="true: the exact derivative of the computed value, for twice the time; false: the original's, which takes the "
+    doc="true: the exact derivative of the computed value, for a tenth more time; false: the original's, which takes the "
     "lattice's A for symmetric.",
 )
 CLASSES = Parameter(
