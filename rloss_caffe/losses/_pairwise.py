@@ -67,8 +67,8 @@ EXACT_GRADIENT = Parameter(
     "exact_gradient",
     "bool",
     False,
-    doc="true: the exact derivative of the computed value, for a tenth more time; false: the original's, which takes the "
-    "lattice's A for symmetric.",
+    doc="true: the exact derivative of the computed value, for a tenth more time; false: the original's, which takes "
+    "the lattice's A for symmetric.",
 )
 CLASSES = Parameter(
     "classes",
