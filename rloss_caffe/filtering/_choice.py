@@ -29,6 +29,7 @@ import numba
 
 __all__ = ["kernels"]
 
+_STAGES = "Failed in nopython mode pipeline", "Internal error at"
 _lock = threading.Lock()
 _is_plain = None  # not decided yet
 
@@ -88,7 +89,9 @@ def _give_up(error):
     with _lock:
         if not _is_plain:
             _is_plain = True
-            text = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            # A kernel inside a kernel: Numba's stages come first, a line or two each, and the reason behind them.
+            reason = [line for line in str(error).splitlines() if not line.startswith(_STAGES)]
+            text = " ".join(f"{type(error).__name__}: {' '.join(reason)}".split())[:200]
             _warn(f"Numba {numba.__version__} cannot compile the generated kernels ({text})")
 
 
