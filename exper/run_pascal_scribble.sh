@@ -6,7 +6,7 @@
 #
 #   DATA_ROOT                 the data: a folder with JPEGImages, pascal_2012_scribble, SegmentationClassAug (required)
 #   NET_ID                    deeplab_largeFOV (default), deeplab_msc_largeFOV, deeplab_vgg16, resnet-101,
-#                             deeplab_squeezenet (small, for CPUs)
+#                             deeplab_squeezenet (small, for CPUs), quickstart (smaller, from nothing: no weights)
 #   RUN_TRAIN                 1: phase one, partial cross-entropy (default); 0: not
 #   RUN_TRAINWITHDENSECRFLOSS 1: phase two, with the loss that LOSS names (default); 0: not
 #   RUN_TEST                  1: score the final weights of both phases (default); 0: not
@@ -383,6 +383,7 @@ case $NET_ID in
         [ -f "$initial" ] || [ ! -f "$DATA_ROOT/squeezenet_v1.0.caffemodel" ] \
             || initial=$DATA_ROOT/squeezenet_v1.0.caffemodel
         ;;
+    quickstart) initial=none ;;
     *) initial=$MODEL/init.caffemodel ;;
 esac
 

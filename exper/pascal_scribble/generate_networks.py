@@ -2,8 +2,8 @@
 """Write the prototxts of the experiments: exper/pascal_scribble/config/NET/*.prototxt.
 
     python exper/generate_networks.py               write the files that are committed, and bring others up to date
-    python exper/generate_networks.py resnet-101    write all of a network's files; resnet-101's own are too large to
-                                                    be committed, and git ignores them
+    python exper/generate_networks.py resnet-101    write all of a network's files; the nets of resnet-101, which are
+                                                    large, and of quickstart are not committed, and git ignores them
     python exper/generate_networks.py resnet-101/test deeplab_vgg16/train    write these
     python exper/generate_networks.py --check       change nothing; exit code 1 and a list if a file is out of date
 
@@ -19,13 +19,17 @@ layer and parameter names, since published weights load by these names, and its 
 
 import argparse
 import json
+import runpy
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CONFIG = Path(__file__).resolve().parent / "config"
+HERE = Path(__file__).resolve().parent
+CONFIG = HERE / "config"
 
 HEADER = "# Written by exper/generate_networks.py. Change that script, not this file.\n"
+
+QUICKSTART = runpy.run_path(str(HERE.parent / "quickstart" / "settings.py"))["CONVOLUTIONS"]
 
 MEAN_BGR = [104.008, 116.669, 122.675]  # as in rloss_caffe.data.samples
 
@@ -577,7 +581,11 @@ def deeplab_squeezenet(net):
     ):  # the DenseCRF loss wants sure predictions: where they waver between classes, background wins
         blob = dropout(net, "drop6", blob)
     blob = outlines(net, blob, "fire4/concat", **xavier)
-    scores = conv(net, "fc8_${EXP}", blob, NUM_LABELS, 1, lr=(10, 20), std=0.01)
+    scores_at_quarter(net, conv(net, "fc8_${EXP}", blob, NUM_LABELS, 1, lr=(10, 20), std=0.01))
+
+
+def scores_at_quarter(net, scores):
+    """The losses or, of a test net, the accuracy of scores at every fourth pixel."""
     if net.train:
         label_shrink(net, factor=4)
         partial_cross_entropy(net, scores)
@@ -589,6 +597,20 @@ def deeplab_squeezenet(net):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# quickstart: that of exper/quickstart, for a few photographs of one's own. It is trained from nothing.
+
+
+def quickstart(net):
+    data(net, batch_size=4, scale_factors=[0.75, 1, 1.25])
+    msra = {"weight_filler": {"type": "msra"}} if net.train else {}
+    blob = net.add("Power", "scaled", "data", power_param={"scale": 1 / 64})
+    for number, (channels, stride, dilation) in enumerate(QUICKSTART, 1):
+        more = {"stride": stride, "pad": dilation, "dilation": dilation, **msra}
+        blob = relu(net, f"relu{number}", conv(net, f"conv{number}", blob, channels, 3, **more))
+    scores_at_quarter(net, conv(net, "fc8_${EXP}", blob, NUM_LABELS, 1, **msra))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Solvers and files
 
 NETWORKS = {
@@ -597,6 +619,7 @@ NETWORKS = {
     "deeplab_vgg16": deeplab_vgg16,
     "resnet-101": resnet_101,
     "deeplab_squeezenet": deeplab_squeezenet,
+    "quickstart": quickstart,
 }
 
 
@@ -629,6 +652,10 @@ SOLVERS = {
         dict(base_lr=1e-4, max_iter=3000, type="Adam", solver_mode=Word("CPU"), snapshot=500, **POLY),
         dict(base_lr=1e-4, max_iter=1500, type="Adam", solver_mode=Word("CPU"), snapshot=500, **POLY),
     ],
+    "quickstart": [
+        dict(base_lr=1e-2, max_iter=400, solver_mode=Word("CPU"), snapshot=100, **POLY),
+        dict(base_lr=5e-3, max_iter=200, solver_mode=Word("CPU"), snapshot=100, **POLY),
+    ],
 }
 
 
@@ -660,7 +687,8 @@ def generate(network, file):
 
 FILES = ["test", *(name.replace("train", kind) for name in PHASES for kind in ("train", "solver"))]
 ALL = [f"{network}/{file}" for network in NETWORKS for file in FILES]
-TOO_LARGE = [name for name in ALL if name.startswith("resnet-101/") and "solver" not in name]  # 20,000 lines
+# Nets of 20,000 lines, and those of few users.
+ON_DEMAND = [name for name in ALL if name.startswith(("resnet-101/", "quickstart/")) and "solver" not in name]
 
 
 def chosen(words):
@@ -684,7 +712,7 @@ def main(arguments=None):
     arguments = parser.parse_args(arguments)
     paths = {name: arguments.output / f"{name}.prototxt" for name in ALL}
     try:
-        names = chosen(arguments.name) or [name for name in ALL if name not in TOO_LARGE or paths[name].exists()]
+        names = chosen(arguments.name) or [name for name in ALL if name not in ON_DEMAND or paths[name].exists()]
     except ValueError as error:
         parser.error(str(error))
     texts = {paths[name]: generate(*name.split("/")) for name in names}

@@ -28,6 +28,7 @@ PARAMETERS = {  # numbers of weights with 21 labels
     "deeplab_vgg16": 37877652,
     "resnet-101": 44153980,
     "deeplab_squeezenet": 1911469,
+    "quickstart": 54549,
 }
 
 
@@ -42,7 +43,11 @@ def train_file(loss):
     return f"trainwith{'no' if loss == 'none' else loss.replace('_', '')}loss"
 
 
-TOO_LARGE = [f"resnet-101/{name}.prototxt" for name in ("test", "train", *map(train_file, LOSSES))]
+ON_DEMAND = [
+    f"{network}/{name}.prototxt"
+    for network in ("resnet-101", "quickstart")
+    for name in ("test", "train", *map(train_file, LOSSES))
+]
 
 
 def generate(*words, status=0, python=(sys.executable,)):
@@ -58,7 +63,7 @@ def below(folder):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """All files of all networks, those too large to be committed as well."""
+    """All files of all networks, those that are not committed as well."""
     folder = tmp_path_factory.mktemp("config")
     generate(*PARAMETERS, "--output", folder)
     return folder
@@ -81,15 +86,15 @@ def test_check_notices_a_change(tmp_path):
     assert generate("--check", *folder, status=1) == f"out of date: {changed}\n"
 
 
-def test_large_files_are_written_on_demand_and_kept_up_to_date(tmp_path, config):
+def test_some_files_are_written_on_demand_and_kept_up_to_date(tmp_path, config):
     folder = ("--output", tmp_path)
     generate(*folder)
-    assert below(config) - below(tmp_path) == set(TOO_LARGE)
+    assert below(config) - below(tmp_path) == set(ON_DEMAND)
     assert max(len(path.read_text().splitlines()) for path in tmp_path.rglob("*.prototxt")) < 2000
-    (tmp_path / TOO_LARGE[0]).write_text("of an older version")
-    assert generate(*folder) == f"wrote {tmp_path / TOO_LARGE[0]}\n"
-    assert generate(*folder, TOO_LARGE[1], "resnet-101/test") == f"wrote {tmp_path / TOO_LARGE[1]}\n"
-    generate(*folder, "resnet-101")
+    (tmp_path / ON_DEMAND[0]).write_text("of an older version")
+    assert generate(*folder) == f"wrote {tmp_path / ON_DEMAND[0]}\n"
+    assert generate(*folder, ON_DEMAND[1], "resnet-101/test") == f"wrote {tmp_path / ON_DEMAND[1]}\n"
+    generate(*folder, "resnet-101", "quickstart")
     assert below(tmp_path) == below(config)
 
 
@@ -339,7 +344,7 @@ def test_runs(network, file, config, data_root, monkeypatch):
         expected = confusion.pixel_accuracy(), confusion.mean_recall(), confusion.mean_jaccard()
         assert np.allclose(accuracy, expected) and accuracy.shape == (1, 1, 1, 3)
         return
-    assert scores.shape[2:] == ((17, 17) if network == "deeplab_squeezenet" else (9, 9))
+    assert scores.shape[2:] == ((17, 17) if network in ("deeplab_squeezenet", "quickstart") else (9, 9))
     losses = {name: float(value) for name, value in outputs.items() if "loss" in name and name != "densecrf_loss"}
     assert len(losses) == (4 if network == "resnet-101" else 1) and min(losses.values()) > 0
     net.backward()
