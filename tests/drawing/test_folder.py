@@ -13,7 +13,7 @@ for module in ("PIL", "cv2"):
     pytest.importorskip(module, reason="photographs and label maps are read with it")
 
 from helpers.paths import ROOT  # noqa: E402
-from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import HealthCheck, example, given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from PIL import Image  # noqa: E402
 
@@ -28,7 +28,8 @@ CLASSES = ["background", "cat", "dog"]
 def photograph(path, size=(6, 9), mode="RGB", **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.RandomState(len(path.name)).randint(0, 256, (*size, 3)).astype(np.uint8)
-    Image.fromarray(pixels).convert(mode).save(path, **options)
+    ending = str(path).rpartition(".")[2].lower()  # of "..png", too, which pathlib says has none
+    Image.fromarray(pixels).convert(mode).save(path, {"jpg": "jpeg"}.get(ending, ending), **options)
     return pixels
 
 
@@ -251,6 +252,7 @@ NAMES = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_siz
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@example(names=["."], seed=0, ending=".png", below="JPEGImages")
 @given(
     names=st.lists(NAMES, min_size=1, max_size=4, unique=True),
     seed=st.integers(0, 2**31 - 1),

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers.children import heed_interrupts
 from helpers.paths import ROOT
 from helpers.segmentations import read, write, write_list, write_net
 
@@ -182,9 +183,9 @@ def test_ctrl_c_leaves_whole_label_maps_and_is_gone_on_from(root, capsys):
             file.write(f"images/many{number}.png scribbles/many{number}.png\n")
     words = ["propagate", "scribbles.txt", "--data-root", str(root), "--out", "out", "--steps", "100"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rloss_caffe", *words], cwd=root, env=environment, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "rloss_caffe", *words]
+    told = {"stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=root, env=environment, **told, preexec_fn=heed_interrupts)
     limit = time.monotonic() + 200
     while time.monotonic() < limit and not list(root.glob("out/*.png")):
         time.sleep(0.02)

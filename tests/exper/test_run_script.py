@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.children import heed_interrupts
 from helpers.files import write_pair
 from helpers.paths import ROOT
 
@@ -30,7 +31,7 @@ TINY = {
 # As at a terminal: a process group of its own, which Ctrl-C interrupts whoever started the tests.
 TERMINAL = {
     "start_new_session": True,
-    "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    "preexec_fn": heed_interrupts,
 }
 
 

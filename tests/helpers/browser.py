@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from helpers.children import heed_interrupts
 from helpers.paths import ROOT
 
 # Where Debian, Ubuntu and Fedora put them
@@ -25,7 +26,8 @@ def serving(folder, classes, *options):
     command = [sys.executable, "-m", "rloss_caffe", "draw", str(folder), "--classes", ",".join(classes), *options]
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, paths)), PYTHONUNBUFFERED="1")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, **pipes, env=environment, preexec_fn=heed_interrupts)
     try:
         text = ""
         for line in process.stdout:

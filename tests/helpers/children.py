@@ -2,6 +2,7 @@
 
 import faulthandler
 import os
+import signal
 import tempfile
 
 
@@ -20,3 +21,8 @@ def in_child(function):
         status = os.waitpid(child, 0)[1]
         log.seek(0)
         return os.WIFSIGNALED(status), log.read().decode(errors="replace")
+
+
+def heed_interrupts():
+    """For `preexec_fn`: Ctrl-C ends a child as at a terminal. Where tests run in the background, it is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
