@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmark import MEAN, PHOTOS, RGB_STD, XY_STD, photo, show
+from benchmark import MEAN, RGB_STD, XY_STD, crop, photographs, show
 from torch.nn.functional import unfold
 
 import rloss_caffe
@@ -36,9 +36,10 @@ TOLERANCE = 1e-6
 
 
 def pictures(size, batch):
-    """Photographs of scikit-image minus the mean, or where it is missing soft blobs; (batch, 3, size, size)."""
+    """Crops of scikit-image's photographs minus the mean, or where it is missing soft blobs; (batch, 3, size, size)."""
     try:
-        return np.array([photo(PHOTOS[index % len(PHOTOS)], size, size) for index in range(batch)])
+        crops = [crop(picture, size) for picture in photographs(None, 0).values()]
+        return np.array([crops[index % len(crops)] for index in range(batch)])
     except ImportError:
         y, x = np.mgrid[:size, :size] / size
         waves = [[np.sin(9 * x + index) * np.cos(7 * y + c) for c in range(3)] for index in range(batch)]

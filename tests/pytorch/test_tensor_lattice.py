@@ -1,5 +1,7 @@
 """The lattice in tensor operations against the reference, the Numba lattice, and its own laws."""
 
+import re
+
 import numpy as np
 import pytest
 from helpers.images import REFERENCE_CASES, smooth_image
@@ -87,7 +89,8 @@ def test_it_is_the_numba_lattice(batch, dimension, points, spread, reverse, seed
         except ValueError as error:
             with pytest.raises(ValueError) as found:
                 filtered(features, values)
-            assert str(found.value) == f"image {image} of the batch: {error}"
+            found, expected = (re.sub(r"coordinate \d+", "", str(each)) for each in (found.value, error))  # some beyond
+            assert found == f"image {image} of the batch: {expected}"
             return
     expected, lattices = by_numba(features, values, reverse)
     found, lattice = filtered(features, values, reverse)
