@@ -403,6 +403,7 @@ def test_names_of_files_are_data(address):
 def test_labels_that_cannot_be_written_are_told(address, folder):
     if os.geteuid() == 0:
         where = folder / LABELS
+        where.mkdir(exist_ok=True)
         away = where.with_name("away")
         where.rename(away)
         where.write_text("a file where the folder was")
