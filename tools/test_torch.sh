@@ -1,6 +1,6 @@
 #!/bin/sh
-# The tests that need PyTorch, those of Keras on it with them, in .venv-torch. Where .venv has Caffe, what its layers make of a batch is written first,
-# to be compared with. Usage: tools/test_torch.sh [options of pytest]
+# The tests that need PyTorch, those of Keras on it with them, in .venv-torch. Where .venv has Caffe, what its layers
+# make of a batch is written first, to be compared with. Usage: tools/test_torch.sh [options of pytest]
 set -eu
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$ROOT/tools/environment.sh"

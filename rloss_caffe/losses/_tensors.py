@@ -55,10 +55,6 @@ class Layout:
     def is_last(self) -> bool:
         return self.data_format == "channels_last"
 
-    @property
-    def class_axis(self) -> int:
-        return 3 if self.is_last else 1
-
     def shape(self, batch: Any, channels: Any, height: Any, width: Any) -> tuple[Any, ...]:
         """These four in the layout's order."""
         return (batch, height, width, channels) if self.is_last else (batch, channels, height, width)

@@ -16,6 +16,18 @@ OPTIONS = {
     "size_constraint": SIZES,
 }
 
+# Settings with which the gradient is the value's exact derivative.
+EXACT = [
+    ("densecrf", {"exact_gradient": True}),
+    ("densecrf", {"exact_gradient": True, "relaxation": "quadratic", "normalization": "AFFINITY"}),
+    ("densecrf", {"exact_gradient": True, "scale_factor": 0.6}),
+    ("kernel_cut", {"exact_gradient": True, "densecrf_weight": 0.1}),
+    ("local_potts", {"radius": 2, "rgb_std": 60.0}),
+    ("normalized_cut", {"exact_gradient": True}),
+    ("size_constraint", {"upper": [3.0, 9.0], "penalty": "log_barrier"}),
+    ("self_label", {"steps": 0}),  # with a label everywhere: latent labels count as constants
+]
+
 
 def batch(images=2, classes=3, size=SIZE, channels=3, seed=0):
     """Images (0 to 255) with a bright half, scores, labels with a few pixels each, and a region without its border."""

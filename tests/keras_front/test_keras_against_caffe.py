@@ -3,11 +3,11 @@
 tools/test_tensorflow.sh runs tests/helpers/caffe_results.py in Caffe's environment first, and says where its file is.
 """
 
-import os
 import sys
 
 import numpy as np
 import pytest
+from helpers.against_caffe import found_by_caffe
 from helpers.paths import ROOT
 
 tf = pytest.importorskip("tensorflow", reason="compares Keras with Caffe")
@@ -19,18 +19,10 @@ from network import bilinear_weights, network  # noqa: E402
 from training import Quickstart, make_model  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def everything():
-    if "RLOSS_CAFFE_RESULTS" not in os.environ:
-        pytest.skip("there are no results of Caffe; run tools/test_tensorflow.sh where .venv has Caffe")
-    with np.load(os.environ["RLOSS_CAFFE_RESULTS"]) as file:
-        return dict(file)
-
-
 @pytest.fixture(params=settings.LOSSES)
-def caffe(request, everything):
+def caffe(request):
     """What Caffe found with one loss, channels last, and the loss's name."""
-    found = {name.split("/", 1)[1]: each for name, each in everything.items() if name.startswith(request.param + "/")}
+    found = found_by_caffe(request.param, "tools/test_tensorflow.sh")
     for name in ("data", "label", "score", "probability", "gradient/score", "gradient/probability"):
         found[name] = np.moveaxis(found[name], 1, -1)
     return {"name": request.param, **found}

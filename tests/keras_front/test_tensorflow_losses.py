@@ -8,7 +8,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow", reason="needs TensorFlow")
 
-from helpers.loss_batches import OPTIONS, batch, softmax  # noqa: E402
+from helpers.loss_batches import EXACT, OPTIONS, batch, softmax  # noqa: E402
 from helpers.tensorflow_batches import arrays_of, channels_last, expected, value_and_gradient  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
@@ -114,19 +114,7 @@ def test_images_labels_and_regions_of_other_types():
         assert found[0] == exact[0] and (found[1].numpy() == exact[1].numpy()).all()
 
 
-@pytest.mark.parametrize(
-    "name, options",
-    [
-        ("densecrf", {"exact_gradient": True}),
-        ("densecrf", {"exact_gradient": True, "relaxation": "quadratic", "normalization": "AFFINITY"}),
-        ("densecrf", {"exact_gradient": True, "scale_factor": 0.6}),
-        ("kernel_cut", {"exact_gradient": True, "densecrf_weight": 0.1}),
-        ("local_potts", {"radius": 2, "rgb_std": 60.0}),
-        ("normalized_cut", {"exact_gradient": True}),
-        ("size_constraint", {"upper": [3.0, 9.0], "penalty": "log_barrier"}),
-        ("self_label", {"steps": 0}),  # with a label everywhere: latent labels count as constants
-    ],
-)
+@pytest.mark.parametrize("name, options", EXACT)
 def test_compute_gradient(name, options):
     """Tensors of double precision, numbers of single precision: wide steps, and what single precision leaves."""
     tensors = constants(channels_last(arrays_of(name, images=1, classes=2, size=(4, 5))))

@@ -3,11 +3,10 @@
 tools/test_torch.sh runs tests/helpers/caffe_results.py in Caffe's environment first, and says where its file is.
 """
 
-import os
 import sys
 
-import numpy as np
 import pytest
+from helpers.against_caffe import found_by_caffe
 from helpers.paths import ROOT
 
 torch = pytest.importorskip("torch", reason="compares PyTorch with Caffe")
@@ -21,23 +20,11 @@ from training import batch_loss, make_loss, region  # noqa: E402
 ALONE = Processes(1, 0, 0, torch.device("cpu"))
 
 
-@pytest.fixture(scope="module")
-def everything():
-    if "RLOSS_CAFFE_RESULTS" not in os.environ:
-        pytest.skip("there are no results of Caffe; run tools/test_torch.sh where .venv has Caffe")
-    with np.load(os.environ["RLOSS_CAFFE_RESULTS"]) as file:
-        return dict(file)
-
-
 @pytest.fixture(params=settings.LOSSES)
-def caffe(request, everything):
+def caffe(request):
     """What Caffe found with one loss, and the loss's name."""
-    found = {
-        name.split("/", 1)[1]: torch.from_numpy(everything[name])
-        for name in everything
-        if name.startswith(request.param + "/")
-    }
-    return {"name": request.param, **found}
+    found = found_by_caffe(request.param, "tools/test_torch.sh")
+    return {"name": request.param, **{name: torch.from_numpy(array.copy()) for name, array in found.items()}}
 
 
 def distance(actual, expected):

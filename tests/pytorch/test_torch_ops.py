@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 
+from helpers.loss_batches import EXACT  # noqa: E402
 from helpers.torch_batches import IMAGE_LOSSES, OPTIONS, LossOfItem, batch  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
@@ -95,19 +96,7 @@ def test_deterministic_algorithms_are_all_there_is(monkeypatch, name, path):
         torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize(
-    "name, options",
-    [
-        ("densecrf", {"exact_gradient": True}),
-        ("densecrf", {"exact_gradient": True, "relaxation": "quadratic", "normalization": "AFFINITY"}),
-        ("densecrf", {"exact_gradient": True, "scale_factor": 0.6}),
-        ("kernel_cut", {"exact_gradient": True, "densecrf_weight": 0.1}),
-        ("local_potts", {"radius": 2, "rgb_std": 60.0}),
-        ("normalized_cut", {"exact_gradient": True}),
-        ("size_constraint", {"upper": [3.0, 9.0], "penalty": "log_barrier"}),
-        ("self_label", {"steps": 0}),  # with a label everywhere: latent labels count as constants
-    ],
-)
+@pytest.mark.parametrize("name, options", EXACT)
 def test_gradcheck(name, options):
     """Tensors of double precision, numbers of single precision: wide steps, and what single precision leaves."""
     tensors = tensors_of(name, images=1, classes=2, size=(4, 5))
