@@ -199,11 +199,12 @@ def test_the_shared_memory_has_no_name(entries):
 @linux
 @pytest.mark.parametrize("seconds", [0, 0.1, 0.3, 0.6])
 def test_nothing_is_left_of_a_process_that_is_killed_at_any_time(entries, tmp_path, seconds):
-    """Its first word comes before its workers have started."""
+    """Its first word comes before its workers have started, and after Python has tried the temporary folder with a
+    file of its own."""
     code = (
-        "import sys, json, time\n"
+        "import sys, json, tempfile, time\n"
         "from rloss_caffe.data.batches import Prefetcher\nfrom rloss_caffe.data.lists import Entry\n"
-        "entries = [Entry(1, sys.argv[1], sys.argv[2])]\n"
+        "entries = [Entry(1, sys.argv[1], sys.argv[2])]\ntempfile.gettempdir()\n"
         "print('now', flush=True)\n"
         "p = Prefetcher({'crop': (500, 500)}, entries, lambda batch: [(batch, 0)], 1, 3, 40, 2)\ntime.sleep(60)\n"
     )
