@@ -20,7 +20,10 @@ from rloss_caffe.numerics.parameters import parameters_of
 
 __all__ = ["CHOICES", "Choice", "Previews", "Slider", "Superseded", "coarse_scale", "described", "quantized"]
 
-LARGEST_PUSH = 10.0
+# From strokes alone, any push above 0 gives nearly the same until strokes are overruled. On four photographs of the
+# study, against 0.6: 0.1 changes 0.05 to 0.6 % of the pixels, 3 less than 0.2 %, and neither a stroke's pixel; 100
+# overrules up to 2.3 % of these, and 1000 hardly more. Local Potts and self-labelling overrule none. 0 changes 3 to 14 %.
+SMALLEST_PUSH, LARGEST_PUSH = 0.1, 100.0  # of the slider; besides there is 0
 _KEPT = 6  # results, of all stages
 _KEPT_SCORES = 2  # of a net: they take the classes times the photograph's pixels times 4 bytes
 
@@ -82,7 +85,7 @@ def described():
                 "default": default, "whole": parameter.kind == "int", "meaning": parameter.doc,
             })  # fmt: skip
         found[name] = {"label": choice.label, "sliders": sliders}
-    return {"choices": found, "push": {"default": DEFAULT_PUSH, "high": LARGEST_PUSH}}
+    return {"choices": found, "push": {"default": DEFAULT_PUSH, "low": SMALLEST_PUSH, "high": LARGEST_PUSH}}
 
 
 class Previews:

@@ -365,7 +365,8 @@ class _Pages:
         shown = found.labels[::step, ::step]
         about = {
             "width": shown.shape[1], "height": shown.shape[0], "step": step, "full": asked["full"],
-            "cross_entropy": found.cross_entropy, "loss": found.loss, "weight": found.weight, "largest": 0.0,
+            "cross_entropy": found.cross_entropy, "loss": found.loss, "weight": found.weight, "push": asked["push"],
+            "largest": 0.0,
         }  # fmt: skip
         if asked["gradient"] < 0:
             return self._framed(about, shown)

@@ -23,6 +23,8 @@ from rloss_caffe.drawing.segment import segment_from_scribbles  # noqa: E402
 CLASSES = ("background", "cat", "dog")
 NOTHING = 255
 SIZE = (72, 96)
+LARGE = (4000, 6000)
+HOME, END, RIGHT = "\ue011", "\ue010", "\ue014"
 
 
 def photograph(seed, size=SIZE):
@@ -39,7 +41,7 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("drawing") / "mine"
     photos = root / "JPEGImages"
     photos.mkdir(parents=True)
-    for seed in range(12):
+    for seed in range(13):
         Image.fromarray(photograph(seed)).save(photos / f"{seed:02}.png")
     turned = Image.Exif()
     turned[274] = 6
@@ -189,6 +191,96 @@ def test_what_was_drawn_is_there_after_a_reload(opened, folder):
     assert "✓" in page.run("return document.querySelector('#list [aria-current]').textContent")
 
 
+def test_undo_and_redo_survive_a_reload(opened, folder):
+    """Those of several photographs, as long as the labels are those that the steps lead to."""
+    page = opened("03")
+    saved = page.labels()
+    page.keys("1")
+    strokes = [([(5, 5), (50, 9)], 1), ([(50, 30), (20, 32)], 1), ([(70, 60)], 1)]
+    maps = [saved.copy() for _ in range(4)]
+    for count, stroke in enumerate(strokes, 1):
+        page.stroke(stroke[0])
+        for later in maps[count:]:
+            draw_polyline(later, *stroke, 3)
+    page.keys("z")
+    page.keys("p")
+    page.wait(lambda: page.text("name") == "02", "the other photograph")
+    page.wait_open()
+    other = page.labels()
+    page.stroke([(60, 60), (80, 64)])
+    page.wait_saved()
+
+    def reload():
+        page.driver.refresh()
+        page.wait_open()
+
+    reload()
+    assert page.element("undo").is_enabled() and page.text("name") == "02"
+    page.keys("z")
+    np.testing.assert_array_equal(page.labels(), other)
+    page.wait_saved()
+    reload()
+    page.keys("n")
+    page.wait(lambda: page.text("name") == "03", "the first photograph")
+    page.wait_open()
+    np.testing.assert_array_equal(page.labels(), maps[2])
+    page.keys("y")
+    np.testing.assert_array_equal(page.labels(), maps[3])
+    assert not page.element("redo").is_enabled()
+    page.wait_saved()
+    reload()
+    for count in (2, 1, 0):
+        page.keys("z")
+        np.testing.assert_array_equal(page.labels(), maps[count])
+    page.keys("y", "y")
+    page.wait_saved()
+    page.wait(lambda: np.array_equal(stored(folder, "03"), maps[2]), "the file")
+    changed = maps[2].copy()
+    changed[70, 90] = 2
+    Image.fromarray(changed).save(folder / LABELS / "03.png")  # another program
+    reload()
+    np.testing.assert_array_equal(page.labels(), changed)
+    assert not page.element("undo").is_enabled() and not page.element("redo").is_enabled()
+
+
+def test_steps_are_packed_and_unpacked(opened):
+    """Random strokes and steps of label maps, in the browser: the map that is unpacked goes the same ways."""
+    page = opened("01")
+    script = """
+        const done = arguments[arguments.length - 1];
+        import(new URL('label_map.js', location.href)).then(({LabelMap}) => {
+          const random = (most) => Math.floor(Math.random() * most);
+          const same = (one, other) => one.values.every((value, place) => value === other.values[place]);
+          let problem = '';
+          for (let round = 0; round < 60 && !problem; round++) {
+            const map = new LabelMap(20, 15, new Uint8Array(300).fill(255));
+            const place = () => [random(24) - 2, random(19) - 2];
+            for (let step = 0; step < 12; step++) {
+              map.begin();
+              map.line(place(), place(), 1 + random(3), [0, 1, 2, 255][random(4)]);
+              map.end();
+              if (random(3) === 0) map[['undo', 'redo'][random(2)]]();
+            }
+            const other = new LabelMap(20, 15, map.values.slice());
+            if (!other.unpackSteps(map.packSteps(1e6) || JSON.stringify({fingerprint: map.fingerprint(), done: [],
+              undone: []}))) problem = 'refused';
+            const little = map.packSteps(200);
+            if (little.length > 200) problem = 'too long';
+            for (let step = 0; step < 30; step++) {
+              const way = ['undo', 'redo'][random(2)];
+              map[way]();
+              other[way]();
+              if (!same(map, other)) problem = 'differs';
+            }
+            const text = map.packSteps(1e6);
+            other.values[random(300)] ^= 1;
+            if (text && other.unpackSteps(text)) problem = 'taken for another map';
+          }
+          done(problem);
+        }, (error) => done(String(error)));"""
+    assert page.driver.execute_async_script(script) == ""
+
+
 def test_a_page_that_is_left_in_the_middle_of_a_stroke_has_saved_it(opened, folder):
     page = opened("04")
     page.keys("1")
@@ -221,6 +313,41 @@ def test_the_preview_is_what_the_function_makes_of_the_strokes(opened, folder, c
     page.keys("g")
     page.wait(lambda: "Gradient of cat" in page.text("numbers"), "the gradient", COMPILED)
     assert page.run("return window.drawing.state.result.more.some((value) => value !== 0)")
+
+
+def test_a_push_decides_whether_a_stroke_is_overruled(opened, folder):
+    """The slider's whole range: by hand, to both ends. A stroke of the background lies where it does not belong."""
+    page = opened("12")
+    page.keys("0")
+    page.stroke([(4, 4), (90, 6), (90, 66), (4, 66)])
+    page.keys("1")
+    page.stroke([(40, 28), (56, 30), (40, 44), (56, 46)])
+    page.keys("0")
+    page.stroke([(48, 37)])
+    labels = page.labels()
+    is_wrong = np.zeros(SIZE, bool)
+    is_wrong[36:39, 47:50] = labels[36:39, 47:50] == 0
+    slider = page.element("push")
+
+    def result(key, told):
+        """After keys on the slider."""
+        slider.send_keys(key)
+        page.wait(lambda: page.text("push_text") == told, "the number")
+        script = "return window.drawing.state.result.push"
+        page.wait(lambda: page.run(script) == pytest.approx(float(told), rel=0.05), "the preview", COMPILED)
+        page.wait_full()
+        return page.result()
+
+    page.wait_full()
+    start, stop = result(HOME, "0"), result(END, "100")
+    weak, usual = result(HOME + RIGHT, "0.11"), result(HOME + 26 * RIGHT, "0.6")
+    at_strokes = (labels != NOTHING) & ~is_wrong
+    for each in (weak, usual, stop):
+        np.testing.assert_array_equal(each[at_strokes], labels[at_strokes])
+    assert (weak[is_wrong] == 0).all() and (usual[is_wrong] == 0).all() and (stop[is_wrong] == 1).all()
+    assert (weak != usual)[labels == NOTHING].mean() < 0.02
+    assert (start != usual).mean() > (weak != usual).mean()
+    assert slider.get_attribute("aria-describedby") == "push_meaning" and "overrule" in page.text("push_meaning")
 
 
 def colours(page, canvas, points):
@@ -259,12 +386,12 @@ def test_a_palette_changes_what_is_seen_and_not_what_is_saved(opened, folder):
 def test_photographs_are_gone_through_by_key_and_counted(opened):
     page = opened("07")
     count = int(page.text("progress").split()[0])
-    assert page.text("progress").endswith(" of 17 drawn")
+    assert page.text("progress").endswith(" of 18 drawn")
     page.keys("1")
     page.stroke([(10, 10), (50, 10)])
-    page.wait(lambda: page.text("progress") == f"{count + 1} of 17 drawn", "the count")
+    page.wait(lambda: page.text("progress") == f"{count + 1} of 18 drawn", "the count")
     page.keys("z")
-    page.wait(lambda: page.text("progress") == f"{count} of 17 drawn", "the count after undo")
+    page.wait(lambda: page.text("progress") == f"{count} of 18 drawn", "the count after undo")
     page.keys("y")
     page.element("only_open").click()
     done = page.run("return window.drawing.state.done")
@@ -451,7 +578,7 @@ def test_a_wrong_token_is_told(driver, address):
 def test_a_photograph_of_24_megapixels(driver, tmp_path):
     root = tmp_path / "large"
     (root / "JPEGImages").mkdir(parents=True)
-    size = (4000, 6000)
+    size = LARGE
     Image.fromarray(photograph(1)).resize(size[::-1]).save(root / "JPEGImages" / "a.jpg")
     with serving(root, CLASSES) as (_, address):
         page = Page(driver, address)
@@ -503,23 +630,51 @@ def test_ten_thousand_photographs(driver, tmp_path):
         assert lines == [f"JPEGImages/09997.png {LABELS}/09997.png"]
 
 
-def test_a_browser_that_is_killed_has_saved_what_is_older_than_two_seconds(tmp_path):
+@pytest.mark.parametrize("size", [SIZE, LARGE], ids=["small", "large"])
+def test_a_browser_that_is_killed_has_saved_what_is_older_than_two_seconds(tmp_path, size):
     root = tmp_path / "mine"
     (root / "JPEGImages").mkdir(parents=True)
-    Image.fromarray(photograph(1)).save(root / "JPEGImages" / "a.png")
+    Image.fromarray(photograph(1)).resize(size[::-1]).save(root / "JPEGImages" / "a.jpg")
     with serving(root, CLASSES) as (_, address), chromium() as driver:
         page = Page(driver, address)
         page.keys("1")
-        page.stroke([(5, 5), (80, 5)], hold=True)
+        page.stroke([(5, 5), (size[1] - 16, 5)], hold=True)
         drawn_at = time.monotonic()
-        page.wait(lambda: time.monotonic() - drawn_at > 2, "two seconds")
+        expected = page.labels()
+        assert (expected == 1).sum() > size[1]
+        time.sleep(max(0, drawn_at + 2 - time.monotonic()))
         os.kill(driver.service.process.pid, signal.SIGSTOP)  # it shall not close the browser in good order
         try:
             for pid in descendants(driver.service.process.pid):
                 os.kill(pid, signal.SIGKILL)
         finally:
             os.kill(driver.service.process.pid, signal.SIGCONT)
-        np.testing.assert_array_equal(stored(root, "a"), drawn(([(5, 5), (80, 5)], 1)))
+        np.testing.assert_array_equal(stored(root, "a"), expected)
+
+
+def test_a_server_that_is_killed_has_saved_24_megapixels_that_are_older_than_two_seconds(driver, tmp_path):
+    """Strokes of every size, one after the other; before the first preview's kernels are there, and after."""
+    root = tmp_path / "large"
+    (root / "JPEGImages").mkdir(parents=True)
+    Image.fromarray(photograph(1)).resize(LARGE[::-1]).save(root / "JPEGImages" / "a.jpg")
+    height, width = LARGE
+    for points in ([(100, 200), (width - 900, height - 600)], [(90, height - 90), (width - 90, 90), (300, 250)]):
+        with serving(root, CLASSES) as (process, address):
+            page = Page(driver, address)
+            page.keys("]", "]", "2")
+            page.stroke([(width // 2, 99)])
+            page.keys("0")
+            page.stroke(points)
+            drawn_at = time.monotonic()
+            expected = page.labels()
+            time.sleep(max(0, drawn_at + 2 - time.monotonic()))
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            assert (expected == 0).sum() > 10_000
+            np.testing.assert_array_equal(stored(root, "a"), expected)
+            driver.execute_script("window.drawing.state.map = null")  # so that leaving asks nothing
+            driver.get("about:blank")
+    page.problems()  # that the server does not answer
 
 
 def test_killed_while_a_stroke_is_drawn(driver, folder, tmp_path):
@@ -535,14 +690,17 @@ def test_killed_while_a_stroke_is_drawn(driver, folder, tmp_path):
         from selenium.webdriver.common.actions.action_builder import ActionBuilder
         from selenium.webdriver.common.actions.pointer_input import PointerInput
 
-        started = time.monotonic()
-        while time.monotonic() - started < 5 and seen[-1][1] < 88:
+        def go_on():
             x = seen[-1][1] + 1
             builder = ActionBuilder(driver, mouse=PointerInput("mouse", "mouse"), duration=0)
             builder.pointer_action.move_to_location(*map(round, page.place(x, 5)))
             builder.perform()
             seen.append((time.monotonic(), x))
-            time.sleep(0.02)
+
+        started = time.monotonic()
+        while time.monotonic() - started < 5 and seen[-1][1] < 80:
+            go_on()
+            time.sleep(0.04)
         os.kill(process.pid, signal.SIGKILL)
         killed = time.monotonic()
         process.wait()
@@ -550,7 +708,7 @@ def test_killed_while_a_stroke_is_drawn(driver, folder, tmp_path):
         old = max(x for when, x in seen if killed - when > 2)
         assert old > 10 and (found[5, 5 : old + 1] == 1).all()
         assert set(np.unique(found)) == {1, NOTHING}
-        assert not list(root.rglob("*.part")) or stored(root, "a") is not None
-        page.wait(lambda: "Not saved" in page.text("saved"), "the message", 10)
+        go_on()  # all of the stroke may have been saved just in time
+        page.wait(lambda: "Not saved" in page.text("saved"), "the message")
         driver.execute_script("window.drawing.state.map = null")  # so that leaving asks nothing
     page.problems()  # that the server does not answer

@@ -111,15 +111,65 @@ export class LabelMap {
 
   // Label, count, label, count, ... of a box, row by row.
   runs(box) {
-    const part = this.cut(this.values, box);
-    const runs = [];
-    let start = 0;
-    for (let place = 1; place <= part.length; place++) {
-      if (place === part.length || part[place] !== part[start]) {
-        runs.push(part[start], place - start);
-        start = place;
+    return runsOf(this.cut(this.values, box));
+  }
+
+  // The newest steps in both directions, as JSON of at most so many characters or, where none fits, as "".
+  packSteps(most) {
+    const packed = { fingerprint: this.fingerprint(), done: [], undone: [] };
+    let length = JSON.stringify(packed).length;
+    for (const which of ["done", "undone"]) {
+      for (const { box, before, after } of this[which].slice().reverse()) {
+        const step = { box, before: runsOf(before), after: runsOf(after) };
+        length += JSON.stringify(step).length + 1;
+        if (length > most) break;
+        packed[which].unshift(step);
       }
     }
-    return runs;
+    return packed.done.length + packed.undone.length ? JSON.stringify(packed) : "";
   }
+
+  // Takes such steps back, if this map is the one that they lead to; says whether.
+  unpackSteps(text) {
+    const packed = JSON.parse(text);
+    if (packed.fingerprint !== this.fingerprint()) return false;
+    for (const which of ["done", "undone"]) {
+      this[which] = packed[which].map(({ box, before, after }) => ({
+        box, before: ofRuns(before, box[2] * box[3]), after: ofRuns(after, box[2] * box[3]),
+      }));
+    }
+    return true;
+  }
+
+  // A text that maps of the same size and labels share, and hardly any others: two hashes, as of Fowler, Noll and Vo.
+  fingerprint() {
+    let [one, other] = [0x811c9dc5, 0x01234567];
+    for (let place = 0; place < this.values.length; place++) {
+      one = Math.imul(one ^ this.values[place], 0x01000193);
+      other = Math.imul(other + this.values[place] + 1, 0x5bd1e995) ^ (other >>> 15);
+    }
+    return [this.width, this.height, one >>> 0, other >>> 0].join(" ");
+  }
+}
+
+function runsOf(part) {
+  const runs = [];
+  let start = 0;
+  for (let place = 1; place <= part.length; place++) {
+    if (place === part.length || part[place] !== part[start]) {
+      runs.push(part[start], place - start);
+      start = place;
+    }
+  }
+  return runs;
+}
+
+function ofRuns(runs, length) {
+  const part = new Uint8Array(length);
+  let start = 0;
+  for (let place = 0; place < runs.length; place += 2) {
+    part.fill(runs[place], start, start + runs[place + 1]);
+    start += runs[place + 1];
+  }
+  return part;
 }

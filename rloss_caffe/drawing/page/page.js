@@ -6,11 +6,13 @@ import * as server from "./server.js";
 import { Pane, View } from "./view.js";
 
 const byId = (id) => document.getElementById(id);
-const LONGEST_UNSAVED = 800; // milliseconds of a stroke that goes on
+const LONGEST_UNSAVED = 500; // milliseconds of a stroke that goes on
 const AGAIN = 2000; // milliseconds after a save that failed
 const PATIENCE = 60; // milliseconds that a slider rests before a preview is asked for
 const SLOW = 4000; // milliseconds after which a preview is being compiled rather than computed
 const KEPT_HISTORIES = 20;
+const KEPT_STEPS = 2e6; // characters that survive a reload; browsers keep some five million
+const STEPS = `steps of ${location.pathname}`; // where they are kept: for this tab, until it is closed
 
 const state = {
   folder: null, // what the server told of it
@@ -166,6 +168,68 @@ function saveAtOnce() {
   );
 }
 
+// A tablet may end a page that is hidden without another word.
+function leave() {
+  if (stroke) {
+    stroke = null;
+    changed(state.map.end());
+    tellSteps();
+  }
+  saveAtOnce();
+  keepSteps();
+}
+
+// Undo and redo survive a reload. A step goes with the label map that it leads to: where another tab or program has
+// changed that, the steps are forgotten.
+function keepSteps() {
+  const maps = [...histories].map(([number, { map }]) => [number, map]).filter(([number]) => number !== state.number);
+  if (state.map) maps.push([state.number, state.map]);
+  const kept = {};
+  let room = KEPT_STEPS;
+  const keep = (number, text) => {
+    if (text && text.length <= room) {
+      kept[number] = text;
+      room -= text.length;
+    }
+  };
+  for (const [number, map] of maps.reverse()) {
+    if (room > 0 && map.done.length + map.undone.length) keep(number, map.packSteps(room));
+  }
+  for (const [number, text] of Object.entries(earlier)) keep(number, text);
+  try {
+    sessionStorage.setItem(STEPS, JSON.stringify(kept));
+  } catch {
+    forgetSteps(); // there is no room, or the user allows none
+  }
+}
+
+function forgetSteps() {
+  try {
+    sessionStorage.removeItem(STEPS);
+  } catch {
+    // there are none
+  }
+}
+
+let earlier = {}; // number: packed steps of before the reload, until the photograph is shown
+function findSteps() {
+  try {
+    earlier = JSON.parse(sessionStorage.getItem(STEPS)) ?? {};
+  } catch {
+    forgetSteps();
+  }
+}
+
+function takeEarlierSteps(number, map) {
+  const text = earlier[number];
+  delete earlier[number];
+  try {
+    if (text) map.unpackSteps(text);
+  } catch {
+    Object.assign(map, { done: [], undone: [] });
+  }
+}
+
 function conflict() {
   saving.conflict = true;
   say("Not saved", true);
@@ -277,6 +341,7 @@ async function show(number, { isAgain = false } = {}) {
     state.map = known && known.version === labels.version
       ? known.map
       : new LabelMap(labels.width, labels.height, labels.values);
+    takeEarlierSteps(number, state.map);
     Object.assign(state, { photo, version: labels.version });
     if (labels.turned) {
       remark("This photograph has a note (EXIF) that it be turned. It is shown as its pixels are stored, as a training reads it.");
@@ -632,8 +697,8 @@ const toValue = ({ low, high, whole }, place) => {
   return whole ? Math.round(value) : Number(value.toPrecision(3));
 };
 const toPlace = ({ low, high }, value) => Math.round((PARTS * Math.log(value / low)) / Math.log(high / low));
-const toPush = (place) => (place === 0 ? 0 : toValue({ low: 0.02, high: state.folder.push.high }, place));
-const fromPush = (value) => (value === 0 ? 0 : Math.max(1, toPlace({ low: 0.02, high: state.folder.push.high }, value)));
+const toPush = (place) => (place === 0 ? 0 : toValue(state.folder.push, place));
+const fromPush = (value) => (value === 0 ? 0 : Math.max(1, toPlace(state.folder.push, value)));
 
 function settingsOf(choice) {
   if (!state.settings[choice]) {
@@ -670,7 +735,7 @@ function makeSettings() {
 function tellPush() {
   const { push } = settingsOf(byId("choice").value);
   byId("push").value = fromPush(push);
-  byId("push_text").value = push.toPrecision(2);
+  byId("push_text").value = Number(push.toPrecision(2));
 }
 
 function makeSliders() {
@@ -798,9 +863,9 @@ function listen() {
   window.addEventListener("resize", resize);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => repaint());
   new ResizeObserver(resize).observe(byId("panes"));
-  window.addEventListener("pagehide", saveAtOnce);
+  window.addEventListener("pagehide", leave);
   window.addEventListener("focus", lookForChanges);
-  document.addEventListener("visibilitychange", () => (document.hidden ? saveAtOnce() : lookForChanges()));
+  document.addEventListener("visibilitychange", () => (document.hidden ? leave() : lookForChanges()));
   window.addEventListener("beforeunload", (event) => {
     if (saving.conflict || byId("saved").classList.contains("bad")) event.preventDefault();
   });
@@ -830,6 +895,7 @@ async function begin() {
     return;
   }
   state.done = state.folder.done;
+  findSteps();
   makeList();
   makeBrushes();
   makeSettings();
