@@ -351,7 +351,7 @@ class Folder:
 def save_label_map(labels, path, note=""):
     """Write a label map (H, W), uint8, as a PNG with VOC's palette, whole or not at all; `note_in` finds the note.
 
-    It is on the disk when this returns. It is packed in a hurry: of 24 megapixels in 0.04 s instead of 0.08 s, for three
+    It is on the disk when this returns. It is packed in a hurry: 24 megapixels take 0.04 s instead of 0.08 s, for three
     times the bytes.
     """
     from PIL import Image, PngImagePlugin

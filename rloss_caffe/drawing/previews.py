@@ -22,7 +22,7 @@ __all__ = ["CHOICES", "Choice", "Previews", "Slider", "Superseded", "coarse_scal
 
 # From strokes alone, any push above 0 gives nearly the same until strokes are overruled. On four photographs of the
 # study, against 0.6: 0.1 changes 0.05 to 0.6 % of the pixels, 3 less than 0.2 %, and neither a stroke's pixel; 100
-# overrules up to 2.3 % of these, and 1000 hardly more. Local Potts and self-labelling overrule none. 0 changes 3 to 14 %.
+# overrules up to 2.3 % of these, 1000 hardly more; local Potts and self-labelling overrule none. 0 changes 3 to 14 %.
 SMALLEST_PUSH, LARGEST_PUSH = 0.1, 100.0  # of the slider; besides there is 0
 _KEPT = 6  # results, of all stages
 _KEPT_SCORES = 2  # of a net: they take the classes times the photograph's pixels times 4 bytes
