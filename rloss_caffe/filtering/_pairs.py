@@ -1,204 +1,171 @@
 """Kernels for pairs of pixels inside a window: their weights, and weighted sums over a pixel's neighbours.
 
-Images and regions are padded by the window's reach, so that no pixel is a special case; the padding's region is 0, and
-so is the weight of a pair that leaves the image. Weights are made for a strip of a row at a time and stay in the cache
-while all channels use them: nothing of the size (pairs, H, W) is ever in memory.
+Images and regions have margins left and right of the window's reach, where the region is 0, and so is the weight of a
+pair that leaves the image. The channels of a pixel lie together, in as many rows of the image as the window has: they
+are made from planes on their way, and stay in the cache. So do the weights, those of a strip of a row at a time:
+nothing of the size (pairs, H, W) is ever in memory, nor a second copy of the values.
 """
 
+import importlib
 from functools import lru_cache
 
 import numpy as np
 
 from rloss_caffe.filtering import _choice
-from rloss_caffe.filtering._plain import TILE, load_tile, store_tile, sum_pairs
+from rloss_caffe.filtering._plain import TILE, load_tile, store_tile
+from rloss_caffe.filtering._plain_pairs import LANES, TOGETHER, add_products, square_lanes, sum_window, weigh_lanes
 from rloss_caffe.numerics.compiling import jit
 
-STRIP = 64  # neighbouring pixels whose weights are made together
-CHUNK = 128  # pairs of a pixel whose weights are held at a time
-TOGETHER = 4  # pixels summed at once: one alone waits for its own additions
-_APART = STRIP + 16  # between the weights of two pairs; a power of 2 would put all pairs into a few sets of the cache
-_RUN = 128  # terms summed in single precision before they go into a double
-
-# Contracted, not reordered: the exponential below needs its order.
-_FAST = {"contract"}
+STRIP = 32  # neighbouring pixels whose weights are made together
+CHUNK = 128  # pairs of a pixel whose weights are held at a time, if a row of the window has no more
+APART = STRIP + LANES  # between the weights of two pairs; a power of 2 would put all pairs into a few sets of the cache
+RUN = 8  # times sixteen terms summed in single precision before they go into a double
 
 
-@jit(fastmath=_FAST, forceinline=True, entry=False)
-def exp_of_negative(power):
-    """``exp(power)`` for ``power <= 0``, to 1e-7; 0 below -87, where single precision ends. A loop over it is SIMD."""
-    bounded = max(power, np.float32(-87))
-    steps = np.floor(bounded * np.float32(1.44269504) + np.float32(0.5))
-    rest = bounded - steps * np.float32(0.693359375)
-    rest = rest - steps * np.float32(-2.12194440e-4)  # ln 2 in two parts
-    series = np.float32(1.9875691500e-4)
-    series = series * rest + np.float32(1.3981999507e-3)
-    series = series * rest + np.float32(8.3334519073e-3)
-    series = series * rest + np.float32(4.1665795894e-2)
-    series = series * rest + np.float32(1.6666665459e-1)
-    series = series * rest + np.float32(5.0000001201e-1)
-    value = series * rest * rest + rest + np.float32(1)
-    value = value * np.int32((np.int32(steps) + np.int32(127)) << np.int32(23)).view(np.float32)  # times 2^steps
-    return value if power >= np.float32(-87) else np.float32(0)
-
-
-@jit(fastmath=_FAST, forceinline=True, entry=False)
-def strip_weights(image, region, row, column, count, row_steps, column_steps, logarithms, contrast, weights):
-    """The weights of the pairs of `count` neighbouring pixels of a row, times the other pixel's region.
-
-    ``weights[pair, i] = region[j] exp(logarithms[pair] - sum_c (contrast (image[c, i] - image[c, j]))^2)``, with i the
-    pixel ``(row, column + i)`` and j the one ``(row_steps[pair], column_steps[pair])`` away.
-
-    Parameters
-    ----------
-    image, region : arrays (C, H, W) and (H, W), float32
-        Padded, so that every j is inside; region is 0 in the padding.
-    row_steps, column_steps : arrays (pairs,), int64
-    logarithms : array (pairs,), float32
-        Of the spatial part of the weight.
-    contrast : float32
-        1 / (sqrt(2) standard deviation) of the colours.
-    weights : array (>= pairs, >= count), float32
-        Receives them.
-    """
-    for pair in range(row_steps.shape[0]):
-        powers = weights[pair]
-        other_row, other_column = row + row_steps[pair], column + column_steps[pair]
-        for i in range(count):
-            powers[i] = logarithms[pair]
-        for channel in range(image.shape[0]):
-            own = image[channel, row, column : column + count]
-            other = image[channel, other_row, other_column : other_column + count]
-            for i in range(count):
-                difference = contrast * (own[i] - other[i])
-                powers[i] -= difference * difference
-        inside = region[other_row, other_column : other_column + count]
-        for i in range(count):
-            powers[i] = inside[i] * exp_of_negative(powers[i])
-
-
-# Sums may be reordered; see `numerics.products`.
-@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True, entry=False)
-def _short_sum(region, other_region, colours, other_colours):
-    total = np.float32(0)
-    for x in range(region.shape[0]):
-        difference = colours[x] - other_colours[x]
-        total += region[x] * other_region[x] * difference * difference
-    return total
-
-
-@jit(fastmath={"reassoc", "contract", "nsz"}, forceinline=True, entry=False)
-def _short_amount(region, other_region):
-    total = np.float32(0)
-    for x in range(region.shape[0]):
-        total += region[x] * other_region[x]
-    return total
-
-
-@jit
-def sum_squared_differences(image, region, row_steps, column_steps, reach, first, last, sums):
-    """For every row: ``sum_pairs m_i m_j |c_i - c_j|^2`` and ``sum_pairs m_i m_j`` of its pixels i.
-
-    `image` and `region` are padded by `reach` (rows, columns), and at most 1; `sums` (rows, 2) is double.
-    """
-    width = region.shape[1] - 2 * reach[1]
-    for row in range(first, last):
-        total, amount = 0.0, 0.0
-        for pair in range(row_steps.shape[0]):
-            own_row, own_column = row + reach[0], reach[1]
-            other_row, other_column = own_row + row_steps[pair], own_column + column_steps[pair]
-            for x in range(0, width, _RUN):
-                count = min(_RUN, width - x)
-                here = slice(own_column + x, own_column + x + count)
-                there = slice(other_column + x, other_column + x + count)
-                inside, other_inside = region[own_row, here], region[other_row, there]
-                amount += np.float64(_short_amount(inside, other_inside))
-                for channel in range(image.shape[0]):
-                    colours, other_colours = image[channel, own_row, here], image[channel, other_row, there]
-                    total += np.float64(_short_sum(inside, other_inside, colours, other_colours))
-        sums[row, 0], sums[row, 1] = total, amount
-
-
-def to_rows_kernel(width):
-    """The kernel ``to_rows`` for rows of `width` channels."""
-    return _choice.kernels(_make_to_rows, width)[0]
+def sum_squared_differences_kernel():
+    """The kernel ``sum_squared_differences``."""
+    return _choice.kernels(_make_sum_squared_differences)[0]
 
 
 def sum_strips_kernel(width, form):
-    """The kernel ``sum_strips`` for rows of `width` channels and a form of `_plain.sum_pairs`."""
+    """The kernel ``sum_strips`` for rows of `width` channels and a form of `_plain_pairs.sum_window`."""
     return _choice.kernels(_make_sum_strips, width, form)[0]
 
 
-@lru_cache(maxsize=None)
-def _make_to_rows(loops, width):
-    @jit(special=(loops.NAME, width), inner=loops)
-    def to_rows(values, image_width, reach, first, last, rows):
-        """Planar values (channels, H * W) of the image rows ``first .. last`` as padded rows of channels."""
-        stride = image_width + 2 * reach[1]
-        for y in range(first, last):
-            source, target = y * image_width, (y + reach[0]) * stride + reach[1]
-            whole = image_width // TILE * TILE
-            for x in range(0, whole, TILE):
-                load_tile(width, values, source + x, rows, target + x)
-            for channel in range(values.shape[0]):
-                for x in range(whole, image_width):
-                    rows[target + x, channel] = values[channel, source + x]
+def _inner(loops):
+    pairs = importlib.import_module(f"rloss_caffe.filtering._{loops.NAME}_pairs")
+    return {name: getattr(module, name) for module in (loops, pairs) for name in module.__all__}
 
-    return (to_rows,)
+
+@lru_cache(maxsize=None)
+def _make_sum_squared_differences(loops):
+    @jit(special=(loops.NAME,), inner=_inner(loops))
+    def sum_squared_differences(image, region, stride, margin, width, steps, first, last, total, amount, sums):
+        """For the rows ``first .. last``: ``sum_pairs m_i m_j |c_i - c_j|^2`` and ``sum_pairs m_i m_j`` of their pixels i.
+
+        Parameters
+        ----------
+        image, region : arrays (C, rows * stride) and (rows * stride,), float32
+            At most 1; with `margin` columns left and right of `width`, in which the region is 0.
+        steps : array (pairs,), int64
+            How far behind i the pixel j is; all pairs that leave the image below have steps of their own.
+        total, amount : arrays (LANES,), float32
+            Room to work in.
+        sums : array (rows, 2), float64
+            Receives both.
+        """
+        for y in range(first, last):
+            sums[y] = 0
+            for pair in range(steps.shape[0]):
+                if y * stride + margin + steps[pair] >= region.shape[0]:
+                    continue
+                for begin in range(0, width, RUN * LANES):
+                    total[:] = 0
+                    amount[:] = 0
+                    for x in range(begin, min(begin + RUN * LANES, width), LANES):
+                        square_lanes(image, region, y * stride + margin + x, steps[pair], total, amount)
+                    for lane in range(LANES):
+                        sums[y, 0] += np.float64(total[lane])
+                        sums[y, 1] += np.float64(amount[lane])
+
+    return (sum_squared_differences,)
 
 
 @lru_cache(maxsize=None)
 def _make_sum_strips(loops, width, form):
-    @jit(special=(loops.NAME, width, form), inner=loops)
+    @jit(special=(loops.NAME, width, form), inner=_inner(loops))
     def sum_strips(
-        image, region, row_steps, column_steps, logarithms, contrast, rows, reach, first, last, out, with_degree, degree
+        values,
+        image,
+        region,
+        size,
+        reach,
+        steps,
+        logarithms,
+        factor,
+        first,
+        last,
+        rows,
+        starts,
+        weights,
+        tile,
+        total,
+        products,
+        with_degree,
+        degree,
+        out,
+        sums,
     ):
-        """The sums of the image rows ``first .. last`` into ``out`` (channels, H * W), and those of the weights."""
-        stride = region.shape[1]
-        image_width = stride - 2 * reach[1]
-        pairs = row_steps.shape[0]
-        steps = row_steps * stride + column_steps
-        weights = np.empty((min(pairs, CHUNK), _APART), np.float32)
-        tile = np.empty((STRIP, width), np.float32)
+        """The weighted sums of the image rows ``first .. last``.
+
+        Parameters
+        ----------
+        values, out : arrays (channels, H * W), float32
+        image, region : arrays (C, H * stride) and (H * stride,), float32
+            With margins, in which the region is 0.
+        size, reach : (int, int)
+            Rows and columns of the image, and those that the window reaches to each side; at least 1 column.
+        steps, logarithms : arrays (pairs,), int64 and float32
+            Of all pairs of the window in order, the pixel itself, with the logarithm -infinity, among them.
+        factor : float32
+        rows : array ((2 reach + 1) * stride, width), float32
+            0; room for the image rows that the window touches.
+        starts, weights, tile, total, products : arrays
+            Room to work in: (2 reach + 1,) int64, (pairs held, APART), (STRIP, width), (APART,), (width,).
+        degree : array (H * W,), float32
+            Receives the sums of the weights, if wanted.
+        sums : array (H, 2), float64
+            Receives of every row the sum of ``region_i (values_i . out_i)`` and that of ``region_i degree_i``.
+        """
+        height, image_width = size
+        stride = rows.shape[0] // starts.shape[0]
+        across = 2 * reach[1] + 1
+        held = max(1, weights.shape[0] // across)
+        whole = image_width // TILE * TILE
         for y in range(first, last):
+            top, bottom = max(0, y - reach[0]), min(height, y + reach[0] + 1)
+            for row in range(top if y == first else y + reach[0], bottom):
+                place, pixel = row % starts.shape[0] * stride + reach[1], row * image_width
+                for x in range(0, whole, TILE):
+                    load_tile(width, values, pixel + x, rows, place + x)
+                for channel in range(values.shape[0]):
+                    for x in range(whole, image_width):
+                        rows[place + x, channel] = values[channel, pixel + x]
+            for row in range(top, bottom):
+                starts[row - top] = row % starts.shape[0] * stride
+            before = (top - y + reach[0]) * across  # pairs above the image
+            own = y % starts.shape[0] * stride + reach[1]
+            sums[y] = 0
             for x in range(0, image_width, STRIP):
                 count = min(STRIP, image_width - x)
-                pixel = y * image_width + x
-                centre = (y + reach[0]) * stride + reach[1] + x
+                pixel = y * stride + reach[1] + x
                 tile[:] = 0
-                if with_degree:
-                    degree[pixel : pixel + count] = 0
-                for start in range(0, pairs, CHUNK):
-                    end = min(start + CHUNK, pairs)
-                    strip_weights(
-                        image,
-                        region,
-                        y + reach[0],
-                        x + reach[1],
-                        count,
-                        row_steps[start:end],
-                        column_steps[start:end],
-                        logarithms[start:end],
-                        contrast,
-                        weights,
-                    )
-                    if with_degree:
-                        total = degree[pixel : pixel + count]
-                        for pair in range(end - start):
-                            terms = weights[pair]  # slices: with two indices to add, the loop is no SIMD
-                            for i in range(count):
-                                total[i] += terms[i]
-                    even = count // TOGETHER * TOGETHER
-                    for i in range(0, even, TOGETHER):
-                        sum_pairs(
-                            width, form, TOGETHER, tile, i, rows, centre + i, steps[start:end], weights, i, end - start
+                total[:] = 0
+                for start in range(0, bottom - top, held):
+                    end = min(start + held, bottom - top)
+                    here = slice(before + start * across, before + end * across)
+                    for i in range(0, count, LANES):
+                        weigh_lanes(
+                            image, region, pixel + i, steps[here], logarithms[here], factor, weights, i, total
                         )
-                    for i in range(even, count):
-                        sum_pairs(width, form, 1, tile, i, rows, centre + i, steps[start:end], weights, i, end - start)
-                whole = count // TILE * TILE
-                for i in range(0, whole, TILE):
-                    store_tile(width, tile, i, out, pixel + i)
+                    for i in range(0, count, TOGETHER):
+                        sum_window(
+                            width, form, tile, i, rows, x + i, own + x + i, starts[start:end], across, weights
+                        )
+                products[:] = 0
+                add_products(width, tile, rows, own + x, region, pixel, count, products)
                 for channel in range(out.shape[0]):
-                    for i in range(whole, count):
-                        out[channel, pixel + i] = tile[i, channel]
+                    sums[y, 0] += np.float64(products[channel])
+                place = y * image_width + x
+                for i in range(count):
+                    sums[y, 1] += np.float64(region[pixel + i] * total[i])
+                    if with_degree:
+                        degree[place + i] = total[i]
+                end = count // TILE * TILE
+                for i in range(0, end, TILE):
+                    store_tile(width, tile, i, out, place + i)
+                for channel in range(out.shape[0]):
+                    for i in range(end, count):
+                        out[channel, place + i] = tile[i, channel]
 
     return (sum_strips,)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rloss_caffe.filtering import _pairs
 from rloss_caffe.filtering._apply import WIDTHS
-from rloss_caffe.filtering._plain import DIFFERENCE, SIGN, SUM, TILE
+from rloss_caffe.filtering._plain_pairs import CHANNELS, DIFFERENCE, LANES, SIGN, SUM
 from rloss_caffe.numerics.arrays import image_array, output_array, real_array
 from rloss_caffe.numerics.memory import Memory
 from rloss_caffe.numerics.parameters import Parameter, documented
@@ -71,17 +71,26 @@ class Offsets:
 
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
-    logarithms: NDArray[np.float32]
+    logarithms: NDArray[Any]
 
 
 def pair_offsets(reach: tuple[int, int], xy_std: float, space: str = "gaussian") -> Offsets:
     """All pairs of a pixel within `reach` (rows, columns), without the pixel itself."""
-    rows, columns = (axis.ravel() for axis in np.mgrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1])
-    others = (rows != 0) | (columns != 0)
-    rows, columns = rows[others].astype(np.int64), columns[others].astype(np.int64)
+    window = _whole_window(reach, xy_std, space)
+    others = (window.rows != 0) | (window.columns != 0)
+    return Offsets(window.rows[others], window.columns[others], window.logarithms[others].astype(np.float32))
+
+
+def _whole_window(reach, xy_std, space):
+    """The same with the pixel itself, in order, and the logarithms in double precision; the pixel's own is -infinity."""
+    rows, columns = (axis.ravel().astype(np.int64) for axis in np.mgrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1])
     squares = (rows**2 + columns**2).astype(float)
+    itself = len(squares) // 2
+    squares[itself] = 1
     logarithms = -0.5 * np.log(squares) if space == "inverse_distance" else -squares / (2 * float(xy_std) ** 2)
-    return Offsets(rows, columns, np.maximum(logarithms, -_LARGEST).astype(np.float32))
+    logarithms = np.maximum(logarithms, -_LARGEST)
+    logarithms[itself] = -math.inf
+    return Offsets(rows, columns, logarithms)
 
 
 @documented((RADIUS, XY_STD, RGB_STD, CONTRAST, SPACE))
@@ -121,39 +130,63 @@ class PairWindow:
         roi: ArrayLike | None = None,
         num_threads: int | None = None,
     ) -> None:
-        image = image_array(image)
+        image = image_array(image, finite=False)
         self.shape = height, width = image.shape[1:]
         radius, xy_std, rgb_std = RADIUS.checked(radius), XY_STD.checked(xy_std), RGB_STD.checked(rgb_std)
         contrast, space = CONTRAST.checked(contrast), SPACE.checked(space)
-        region = real_array("roi", np.ones(self.shape) if roi is None else roi, self.shape, finite=True)
+        region = real_array("roi", np.ones(self.shape, np.float32) if roi is None else roi, self.shape, finite=True)
         if region.min() < 0:
             raise ValueError(f"roi must hold values >= 0, found {region.min():g}")
+        largest = max(-float(image.min()), float(image.max()))
+        if not math.isfinite(largest):
+            image_array(image)  # says where
         self._threads = resolve_num_threads(num_threads)
-        self._reach = min(radius, height - 1), min(radius, width - 1)
-        self.offsets = pair_offsets(self._reach, xy_std, space)
-        margin = [(side, side) for side in self._reach]
-        self._image = np.pad(image, [(0, 0), *margin])
-        self._region = np.pad(region, margin)
         self._bands = bounds(height, self._threads)
-        self.rgb_std = self._own_contrast() if contrast == "image" else rgb_std
-        # Not infinite: times a difference of 0 that would be NaN.
-        factor = min(1 / (math.sqrt(2) * self.rgb_std), _LARGEST) if self.rgb_std > 0 else 0.0
-        self._contrast = np.float32(factor)
+        self._reach = min(radius, height - 1), min(radius, width - 1)
+        self._space = xy_std, space
+        # The kernels want a neighbour to each side; a pair that leaves the image weighs nothing.
+        window = _whole_window((self._reach[0], max(1, self._reach[1])), *self._space)
+        self._margin = int(window.columns[-1])
+        self._stride = 2 * self._margin + -(-width // LANES) * LANES
+        self._steps = window.rows * self._stride + window.columns
+        self._logarithms = (window.logarithms / math.log(2)).astype(np.float32)
+        channels = -(-len(image) // CHANNELS) * CHANNELS
+        self._memory = Memory(4 * (channels + 1) * height * self._stride, 2)
+        # At most 1, so that no square overflows; times a power of two, so that nothing is rounded.
+        scale = 2.0 ** min(-math.frexp(largest)[1], 126)
+        self._image = self._with_margins(image, np.float32(scale), channels)
+        self._region = self._with_margins(region[np.newaxis], np.float32(1), 1)[0]
+        self.rgb_std = self._own_contrast() / scale if contrast == "image" else rgb_std
+        # Of powers of two. Not infinite: times a difference of 0 that would be NaN.
+        factor = 0.5 / (math.log(2) * (self.rgb_std * scale) ** 2) if self.rgb_std > 0 else 0.0
+        self._factor = np.float32(min(factor, _LARGEST))
+
+    @property
+    def offsets(self) -> Offsets:
+        """The pairs of a pixel: those that the window reaches in an image of this size."""
+        return pair_offsets(self._reach, *self._space)
+
+    def _with_margins(self, planes, scale, count):
+        """The planes times a number, with columns of 0 to both sides, and planes of 0 up to `count`: (K, H * stride)."""
+        (height, width), left = self.shape, self._margin
+        result = self._memory.array((count, height, self._stride), np.float32)
+        result[..., :left] = result[..., left + width :] = 0
+        result[len(planes) :] = 0
+        np.multiply(planes, scale, out=result[: len(planes), :, left : left + width])
+        return result.reshape(count, -1)
 
     def _own_contrast(self) -> float:
         """The root of the mean squared difference over the window's pairs, weighted by the region; 0 where none is."""
-        offsets = self.offsets
-        half = (offsets.rows > 0) | ((offsets.rows == 0) & (offsets.columns > 0))  # each pair once
-        steps = offsets.rows[half], offsets.columns[half]
-        image, scale = _at_most_one(self._image)  # no square overflows or vanishes
-        region, _ = _at_most_one(self._region)
+        half = self._steps[len(self._steps) // 2 + 1 :]  # each pair once
+        largest = float(self._region.max())
+        region = self._region if 0.5 < largest <= 1 else np.ldexp(self._region, -math.frexp(largest)[1])
         sums = np.empty((self.shape[0], 2))
-        run(
-            _pairs.sum_squared_differences,
-            [(image, region, *steps, self._reach, *band, sums) for band in self._bands],
-        )
+        arrays = self._image, region, self._stride, self._margin, self.shape[1], half
+        rooms = [np.empty((2, LANES), np.float32) for _ in self._bands]
+        tasks = [(*arrays, *band, *room, sums) for band, room in zip(self._bands, rooms)]
+        run(_pairs.sum_squared_differences_kernel(), tasks)
         total, amount = sums.sum(axis=0)
-        return scale * math.sqrt(total / amount) if total > 0 else 0.0
+        return math.sqrt(total / amount) if total > 0 else 0.0
 
     def apply(
         self,
@@ -184,47 +217,74 @@ class PairWindow:
         ValueError
             Shapes or types do not fit, NaN or infinity, or sums beyond single precision.
         """
-        values = real_array("values", values, ("channels", *self.shape), finite=True)
+        values = real_array("values", values, ("channels", *self.shape))
         kind = _FORMS[FORM.checked(form)]
         out = output_array("out", out, values.shape, may_be={"values": values})
         if degree is not None:
             degree = output_array("degree", degree, self.shape, apart_from={"values": values, "out": out})
+        self._apply(values.copy() if np.may_share_memory(values, out) else values, kind, out, degree)
+        return out
+
+    def products(
+        self, values: NDArray[np.float32], form: str, out: NDArray[np.float32]
+    ) -> tuple[float, float]:
+        """`apply` for arrays that a loss has checked; then the products with what came in and with the region.
+
+        Parameters
+        ----------
+        values, out : ndarray, shape (K, H, W), float32, C-contiguous
+            Apart in memory.
+        form : {"sum", "difference", "sign"}
+
+        Returns
+        -------
+        (float, float)
+            ``sum_i m_i (v_i . out_i)`` and ``sum_ij m_i m_j w_ij``.
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity, or sums beyond single precision.
+        """
+        return self._apply(values, _FORMS[form], out, None)
+
+    def _apply(self, values, form, out, degree):
+        product, weights = 0.0, 0.0
         for first in range(0, len(values), WIDTHS[-1]):
             group = slice(first, first + WIDTHS[-1])
-            self._apply_group(values[group], kind, out[group], degree if first == 0 else None)
-        if not (math.isfinite(out.min()) and math.isfinite(out.max())):
-            raise ValueError("values must not be so large that their sums, times roi, exceed single precision")
-        return out
+            found = self._apply_group(values[group], form, out[group], degree if first == 0 else None)
+            product, weights = product + found[0], found[1]
+        # Every value and every sum is in the product, which is no number where one of them is none.
+        if not math.isfinite(product):
+            real_array("values", values, finite=True)
+            if not np.isfinite(out).all():
+                raise ValueError("values must not be so large that their sums, times roi, exceed single precision")
+        return product, weights
 
     def _apply_group(self, values, form, out, degree):
         channels, height, width = values.shape
         size = next(size for size in WIDTHS if size >= channels)
-        to_rows, sum_strips = _pairs.to_rows_kernel(size), _pairs.sum_strips_kernel(size, form)
-        memory = Memory(4 * self._region.size * size)
-        rows = memory.array((self._region.size, size), np.float32)
-        self._clear_margin(rows.reshape(*self._region.shape, size))
-        planes, sums = values.reshape(channels, -1), out.reshape(channels, -1)
-        run(to_rows, [(planes, width, self._reach, *band, rows) for band in self._bands])
-        offsets = self.offsets
-        with_degree = degree is not None
-        weights = degree.reshape(-1) if with_degree else np.empty(0, np.float32)
-        pairs = self._image, self._region, offsets.rows, offsets.columns, offsets.logarithms, self._contrast
-        run(
-            sum_strips,
-            [(*pairs, rows, self._reach, *band, sums, with_degree, weights) for band in self._bands],
-        )
-
-    def _clear_margin(self, rows):
-        """Zero where the image is padded; `to_rows` writes the rest, whole tiles with all channels that rows have."""
-        (top, left), (height, width) = self._reach, self.shape
-        rows[:top] = rows[top + height :] = 0
-        rows[:, :left] = rows[:, left + width // TILE * TILE :] = 0
-
-
-def _at_most_one(array: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-    """The array over a power of two not below its largest magnitude, and that power: nothing is rounded."""
-    largest = float(np.abs(array).max())
-    if largest == 0:
-        return array, 1.0
-    _, exponent = math.frexp(largest)
-    return np.ldexp(array, -exponent), math.ldexp(1.0, exponent)
+        window_rows, across = 2 * self._reach[0] + 1, 2 * self._margin + 1
+        pairs = max(1, _pairs.CHUNK // across) * across
+        totals = np.empty((height, 2))
+        no_degree = np.empty(0, np.float32)
+        arrays = values.reshape(channels, -1), self._image, self._region, self.shape, (self._reach[0], self._margin)
+        results = (degree is not None, no_degree if degree is None else degree.reshape(-1), out.reshape(channels, -1))
+        tasks, rooms = [], []
+        for band in self._bands:
+            shapes = [
+                (window_rows * self._stride, size),
+                (pairs, _pairs.APART),
+                (_pairs.STRIP, size),
+                (_pairs.APART,),
+                (size,),
+            ]
+            room = Memory(4 * sum(math.prod(shape) for shape in shapes), len(shapes))
+            rows, *others = (room.array(shape, np.float32) for shape in shapes)
+            rows[:] = 0
+            starts = np.empty(window_rows, np.int64)
+            pairwise = self._steps, self._logarithms, self._factor
+            tasks.append((*arrays, *pairwise, *band, rows, starts, *others, *results, totals))
+            rooms.append(room)
+        run(_pairs.sum_strips_kernel(size, form), tasks)
+        return tuple(float(total) for total in totals.sum(axis=0))

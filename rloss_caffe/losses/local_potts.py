@@ -44,9 +44,8 @@ from rloss_caffe.losses._pairwise import (
     regions,
     takes_labelled,
 )
-from rloss_caffe.numerics.arrays import allocate, real_array
+from rloss_caffe.numerics.arrays import real_array
 from rloss_caffe.numerics.parameters import Parameter, documented
-from rloss_caffe.numerics.products import dot
 from rloss_caffe.numerics.threads import for_each_image
 
 if TYPE_CHECKING:
@@ -168,16 +167,13 @@ def local_potts_loss(
             if not len(chosen):
                 real_array("images", images[index], finite=True)
                 return 0.0, 0.0
-        sums, degree = memory[index, : len(segmentation)], allocate("the degrees", mask.shape)
         try:
             window = PairWindow(images[index], radius, xy_std, rgb_std, contrast, space, mask, threads)
-            window.apply(segmentation, form, sums, degree)
+            value, weights = window.products(segmentation, form, memory[index, : len(segmentation)])
         except ValueError as error:  # shapes were checked, so a value is not finite, or a sum
             real_array("images", images[index], finite=True)
             real_array("segmentations", segmentations[index], finite=True)
             raise ValueError(_TOO_LARGE) from error
-        value = dot(segmentation, mask, sums, threads)
-        weights = float(np.vdot(mask.astype(float), degree))
         if form == "sum":
             value = weights - value
         size = {"VALID": float(mask.sum(dtype=float)), "WEIGHTS": weights, "BATCH_SIZE": 1.0}[normalization]

@@ -10,7 +10,7 @@ from helpers.window_twin import window_matrix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rloss_caffe.filtering import _choice, _pairs
+from rloss_caffe.filtering import _choice, _pairs, _plain_pairs
 from rloss_caffe.filtering.window import FORM, PairWindow, pair_offsets
 
 
@@ -128,16 +128,19 @@ def test_exponential():
     @numba.njit
     def each(powers, out):
         for i in range(len(powers)):
-            out[i] = _pairs.exp_of_negative(powers[i])
+            out[i] = _plain_pairs.exp2_of_negative(powers[i])
 
-    powers = np.append(-np.random.RandomState(0).rand(100000) * 87, [0, -0.0, -87]).astype(np.float32)
+    powers = np.append(-np.random.RandomState(0).rand(100000) * 125, [0, -0.0, -125, -0.5, -1]).astype(np.float32)
     found = np.empty_like(powers)
     each(powers, found)
-    expected = np.exp(powers.astype(float))
+    expected = np.exp2(powers.astype(float))
     assert (np.abs(found - expected) / expected).max() < 1.2e-7
-    beyond = np.array([-87.001, -1e5, -3e38, -math.inf], np.float32)
+    beyond = np.array([-127, -1e5, -3e38, -math.inf], np.float32)
     each(beyond, found[:4])
     assert not found[:4].any()
+    near = np.linspace(-127, -125, 1000).astype(np.float32)
+    each(near, found[:1000])
+    assert (found[:1000] >= 0).all() and (found[:1000] <= 2.0**-125).all()
 
 
 def test_output_and_values():
