@@ -8,7 +8,17 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from rloss_caffe.filtering._plain_pairs import CHANNELS, DIFFERENCE, LANES, LEAST_POWER, SERIES, SUM, TO_INTEGER, TOGETHER
+from rloss_caffe.filtering._plain_pairs import (
+    APART,
+    CHANNELS,
+    DIFFERENCE,
+    LANES,
+    LEAST_POWER,
+    SERIES,
+    SUM,
+    TO_INTEGER,
+    TOGETHER,
+)
 from rloss_caffe.filtering._rows import _Rows
 
 __all__ = ["add_products", "square_lanes", "sum_window", "weigh_lanes"]
@@ -73,54 +83,64 @@ class _Lanes:
         self.data = array.data
         self.shape = [builder.extract_value(array.shape, axis) for axis in range(numba_type.ndim)]
 
-    def place(self, row, column):
-        """The index of an item of a plane."""
-        return self._builder.add(self._builder.mul(row, self.shape[1]), column)
-
-    def _pointer(self, index):
-        return self._builder.bitcast(self._builder.gep(self.data, [index]), _FLOATS.as_pointer())
-
-    def load(self, index):
-        return self._builder.load(self._pointer(index), align=4)
-
-    def store(self, index, vector):
-        self._builder.store(vector, self._pointer(index), align=4)
+    def at(self, index):
+        return self._builder.gep(self.data, [index])
 
     def item(self, index):
-        return self._builder.load(self._builder.gep(self.data, [index]))
+        return self._builder.load(self.at(index))
 
-    def spread(self, scalar):
-        single = self._builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), scalar, ir.Constant(_I32, 0))
-        return self._builder.shuffle_vector(single, ir.Constant(_FLOATS, ir.Undefined), ir.Constant(_INTEGERS, [0] * LANES))
+
+def _load(builder, pointer):
+    return builder.load(builder.bitcast(pointer, _FLOATS.as_pointer()), align=4)
+
+
+def _store(builder, vector, pointer):
+    builder.store(vector, builder.bitcast(pointer, _FLOATS.as_pointer()), align=4)
+
+
+def _spread(builder, scalar):
+    single = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), scalar, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(single, ir.Constant(_FLOATS, ir.Undefined), ir.Constant(_INTEGERS, [0] * LANES))
 
 
 class _Colours:
     """Sixteen pixels' colours: those of the first three channels in registers, others where they are."""
 
     def __init__(self, builder, image, pixel):
-        self._builder, self._image, self._pixel = builder, image, pixel
-        self._first = self._load(_integer(0), pixel)
+        self._builder = builder
+        self._plane = image.shape[1]
+        self._bases = [image.at(builder.add(builder.mul(_integer(c), self._plane), pixel)) for c in range(CHANNELS)]
+        self._own = [_load(builder, base) for base in self._bases]
         self._more = builder.sub(builder.udiv(image.shape[0], _integer(CHANNELS)), _integer(1))
 
-    def _load(self, channel, pixel):
-        builder, image = self._builder, self._image
-        return [image.load(image.place(builder.add(channel, _integer(each)), pixel)) for each in range(CHANNELS)]
+    def for_any_image(self, write):
+        """Write the code for images of three channels and for others: ``write(squared_difference)``."""
+        with self._builder.if_else(self._builder.icmp_signed(">", self._more, _integer(0))) as (others, three):
+            with others:
+                write(self._of_all)
+            with three:
+                write(self._of_three)
 
-    def squared_difference(self, other):
-        """From those of the pixels `other`, in the channels' order."""
+    def _add(self, bases, own, step, total):
+        builder = self._builder
+        for base, colour in zip(bases, own):
+            difference = builder.fsub(colour, _load(builder, builder.gep(base, [step])))
+            total = _add_product(builder, total, difference, difference)
+        return total
+
+    def _of_three(self, step):
+        """From those of the pixels that lie `step` behind."""
+        return self._add(self._bases, self._own, step, _all_lanes(0))
+
+    def _of_all(self, step):
         builder = self._builder
 
-        def add(own, its, total):
-            for one, two in zip(own, its):
-                difference = builder.fsub(one, two)
-                total = _add_product(builder, total, difference, difference)
-            return total
+        def add(group, totals):
+            behind = builder.mul(builder.mul(builder.add(group, _integer(1)), _integer(CHANNELS)), self._plane)
+            bases = [builder.gep(base, [behind]) for base in self._bases]
+            return [self._add(bases, [_load(builder, base) for base in bases], step, totals[0])]
 
-        def add_more(group, totals):
-            channel = builder.mul(builder.add(group, _integer(1)), _integer(CHANNELS))
-            return [add(self._load(channel, self._pixel), self._load(channel, other), totals[0])]
-
-        return _loop(builder, self._more, [add(self._first, self._load(_integer(0), other), _all_lanes(0))], add_more)[0]
+        return _loop(builder, self._more, [self._of_three(step)], add)[0]
 
 
 def _exp2_of_negative(builder, power):
@@ -143,44 +163,63 @@ def weigh_lanes(typing_context, image, region, pixel, steps, logarithms, factor,
         image, region, steps, logarithms, weights, total = (
             _Lanes(context, builder, signature.args[place], arguments[place]) for place in (0, 1, 3, 4, 6, 8)
         )
-        pixel, factor, column = arguments[2], image.spread(arguments[5]), arguments[7]
-        colours = _Colours(builder, image, pixel)
+        pixel, factor, column = arguments[2], _spread(builder, arguments[5]), arguments[7]
+        regions, results, sums = region.at(pixel), weights.at(column), total.at(column)
 
-        def weigh(pair, totals):
-            other = builder.add(pixel, steps.item(pair))
-            squares = colours.squared_difference(other)
-            power = builder.fsub(
-                image.spread(logarithms.item(pair)), builder.fmul(factor, squares, flags=["contract"]), flags=["contract"]
-            )
-            weight = builder.fmul(_exp2_of_negative(builder, power), region.load(other))
-            weights.store(weights.place(pair, column), weight)
-            return [builder.fadd(totals[0], weight)]
+        def write(squared_difference):
+            def weigh(pair, totals):
+                step = steps.item(pair)
+                exponent = builder.fmul(factor, squared_difference(step), flags=["contract"])
+                power = builder.fsub(_spread(builder, logarithms.item(pair)), exponent, flags=["contract"])
+                weight = builder.fmul(_exp2_of_negative(builder, power), _load(builder, builder.gep(regions, [step])))
+                _store(builder, weight, builder.gep(results, [builder.mul(pair, _integer(APART))]))
+                return [builder.fadd(totals[0], weight)]
 
-        total.store(column, _loop(builder, steps.shape[0], [total.load(column)], weigh)[0])
+            _store(builder, _loop(builder, steps.shape[0], [_load(builder, sums)], weigh)[0], sums)
+
+        _Colours(builder, image, pixel).for_any_image(write)
         return context.get_dummy_value()
 
     integer = types.int64
-    return types.void(
-        image, region, integer, steps, logarithms, types.float32, weights, integer, total
-    ), generate
+    arrays = image, region, integer, steps, logarithms, types.float32, weights, integer, total
+    return types.void(*arrays), generate
 
 
 @intrinsic(prefer_literal=True)
-def square_lanes(typing_context, image, region, pixel, step, total, amount):
-    """Sixteen pairs' squared differences, as `_plain_pairs.square_lanes` says."""
+def square_lanes(typing_context, image, region, pixel, step, count, sums):
+    """The squared differences of a few times sixteen pairs, as `_plain_pairs.square_lanes` says."""
 
     def generate(context, builder, signature, arguments):
-        image, region, total, amount = (
-            _Lanes(context, builder, signature.args[place], arguments[place]) for place in (0, 1, 4, 5)
-        )
-        pixel, other, zero = arguments[2], builder.add(arguments[2], arguments[3]), _integer(0)
-        both = builder.fmul(region.load(pixel), region.load(other))
-        squares = _Colours(builder, image, pixel).squared_difference(other)
-        total.store(zero, _add_product(builder, total.load(zero), both, squares))
-        amount.store(zero, builder.fadd(amount.load(zero), both))
+        image, region, sums = (_Lanes(context, builder, signature.args[place], arguments[place]) for place in (0, 1, 5))
+        pixel, step, count = arguments[2:5]
+
+        def write(more):
+            def add(block, totals):
+                first = builder.add(pixel, builder.mul(block, _integer(LANES)))
+                own = region.at(first)
+                both = builder.fmul(_load(builder, own), _load(builder, builder.gep(own, [step])))
+                colours = _Colours(builder, image, first)
+                squares = colours._of_all(step) if more else colours._of_three(step)
+                return [_add_product(builder, totals[0], both, squares), builder.fadd(totals[1], both)]
+
+            for row, total in enumerate(_loop(builder, count, [_all_lanes(0)] * 2, add)):
+                _add_doubles(builder, total, sums.at(_integer(row * LANES)))
+
+        with builder.if_else(builder.icmp_signed(">", image.shape[0], _integer(CHANNELS))) as (others, three):
+            with others:
+                write(True)
+            with three:
+                write(False)
         return context.get_dummy_value()
 
-    return types.void(image, region, types.int64, types.int64, total, amount), generate
+    return types.void(image, region, types.int64, types.int64, types.int64, sums), generate
+
+
+def _add_doubles(builder, vector, pointer):
+    """Add a vector of single to one of double precision in memory."""
+    doubles = ir.VectorType(ir.DoubleType(), vector.type.count)
+    pointer = builder.bitcast(pointer, doubles.as_pointer())
+    builder.store(builder.fadd(builder.load(pointer, align=8), builder.fpext(vector, doubles)), pointer, align=8)
 
 
 @intrinsic(prefer_literal=True)
@@ -208,9 +247,9 @@ def sum_window(typing_context, width, form, target, first, rows, column, centre,
         def add_column(row, top, x, totals, pixels):
             """What is x behind the window row's begin joins the sums of these pixels."""
             totals, other = list(totals), rows.load(builder.add(row, x))
+            held = weights.at(builder.add(builder.mul(builder.add(top, x), _integer(APART)), first))
             for pixel in pixels:
-                place = weights.place(builder.add(top, next_to(x, -pixel)), next_to(first, pixel))
-                weight = rows.spread(weights.item(place))
+                weight = rows.spread(builder.load(builder.gep(held, [_integer(pixel - pixel * APART)])))
                 for part in range(parts):
                     index = pixel * parts + part
                     if kind == SUM:
@@ -255,16 +294,15 @@ def add_products(typing_context, width, tile, rows, centre, region, pixel, count
         tile = _Rows(context, builder, signature.args[1], tile, size)
         rows = _Rows(context, builder, signature.args[2], rows, size)
         region = _Lanes(context, builder, signature.args[4], region)
-        products = _Rows(context, builder, signature.args[7], products, size)
+        products = _Lanes(context, builder, signature.args[7], products)
 
         def add(i, totals):
             amounts = rows.spread(region.item(builder.add(pixel, i)))
             terms = zip(totals, amounts, rows.load(builder.add(centre, i)), tile.load(i))
-            return [
-                _add_product(builder, total, builder.fmul(amount, own), sums) for total, amount, own, sums in terms
-            ]
+            return [_add_product(builder, total, builder.fmul(amount, own), sums) for total, amount, own, sums in terms]
 
-        products.store(_integer(0), _loop(builder, count, products.load(_integer(0)), add))
+        for part, total in zip(rows.parts, _loop(builder, count, rows.constant(0.0), add)):
+            _add_doubles(builder, total, products.at(_integer(part[0])))
         return context.get_dummy_value()
 
     integer = types.int64

@@ -6,10 +6,22 @@ Sums and products are contracted where the machine can, in both, and not reorder
 import numpy as np
 from numba import njit
 
-__all__ = ["DIFFERENCE", "LANES", "SIGN", "SUM", "TOGETHER", "add_products", "square_lanes", "sum_window", "weigh_lanes"]
+__all__ = [
+    "DIFFERENCE",
+    "LANES",
+    "SIGN",
+    "SUM",
+    "TOGETHER",
+    "add_products",
+    "square_lanes",
+    "sum_window",
+    "weigh_lanes",
+]
 
 LANES = 16  # pixels weighed together
 CHANNELS = 3  # of the image, taken together: it has a multiple
+STRIP = 32  # neighbouring pixels whose weights are made together
+APART = STRIP + LANES  # between the weights of two pairs; a power of 2 would put all pairs into a few sets of the cache
 TOGETHER = 4  # pixels summed together: a row that is loaded serves all of them
 SUM, DIFFERENCE, SIGN = 0, 1, 2  # what is summed of a pair of pixels
 
@@ -69,15 +81,20 @@ def weigh_lanes(image, region, pixel, steps, logarithms, factor, weights, column
 
 
 @njit(fastmath=_CONTRACTED, forceinline=True)
-def square_lanes(image, region, pixel, step, total, amount):
-    """For the pairs of sixteen neighbouring pixels i, from `pixel` on, and those `step` behind them:
+def square_lanes(image, region, pixel, step, count, sums):
+    """Of `count` times sixteen neighbouring pixels i, from `pixel` on, and the pixels j that lie `step` behind them:
 
-    ``total[i] += region[i] region[j] |image[:, i] - image[:, j]|^2`` and ``amount[i] += region[i] region[j]``.
+    sums over each sixteenth pair, in the two rows of ``sums``, added to what was there: of
+    ``region[i] region[j] |image[:, i] - image[:, j]|^2`` and of ``region[i] region[j]``.
     """
-    for i in range(LANES):
-        both = region[pixel + i] * region[pixel + i + step]
-        total[i] += both * _squared_difference(image, pixel + i, pixel + i + step)
-        amount[i] += both
+    for lane in range(LANES):
+        total, amount = np.float32(0), np.float32(0)
+        for i in range(pixel + lane, pixel + lane + count * LANES, LANES):
+            both = region[i] * region[i + step]
+            total += both * _squared_difference(image, i, i + step)
+            amount += both
+        sums[0, lane] += np.float64(total)
+        sums[1, lane] += np.float64(amount)
 
 
 @njit(fastmath=_CONTRACTED, forceinline=True)
@@ -107,6 +124,8 @@ def sum_window(width, form, target, first, rows, column, centre, starts, across,
 @njit(fastmath=_CONTRACTED, forceinline=True)
 def add_products(width, tile, rows, centre, region, pixel, count, products):
     """``products += (region[pixel + i] rows[centre + i]) tile[i]`` for `count` pixels i, channel by channel."""
-    for i in range(count):
-        for channel in range(width):
-            products[channel] += (region[pixel + i] * rows[centre + i, channel]) * tile[i, channel]
+    for channel in range(width):
+        total = np.float32(0)
+        for i in range(count):
+            total += (region[pixel + i] * rows[centre + i, channel]) * tile[i, channel]
+        products[channel] += np.float64(total)

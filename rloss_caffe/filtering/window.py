@@ -16,7 +16,7 @@ import numpy as np
 
 from rloss_caffe.filtering import _pairs
 from rloss_caffe.filtering._apply import WIDTHS
-from rloss_caffe.filtering._plain_pairs import CHANNELS, DIFFERENCE, LANES, SIGN, SUM
+from rloss_caffe.filtering._plain_pairs import APART, CHANNELS, DIFFERENCE, LANES, SIGN, STRIP, SUM, TOGETHER
 from rloss_caffe.numerics.arrays import image_array, output_array, real_array
 from rloss_caffe.numerics.memory import Memory
 from rloss_caffe.numerics.parameters import Parameter, documented
@@ -82,8 +82,9 @@ def pair_offsets(reach: tuple[int, int], xy_std: float, space: str = "gaussian")
 
 
 def _whole_window(reach, xy_std, space):
-    """The same with the pixel itself, in order, and the logarithms in double precision; the pixel's own is -infinity."""
-    rows, columns = (axis.ravel().astype(np.int64) for axis in np.mgrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1])
+    """The same with the pixel itself, its logarithm -infinity, all of them in order and in double precision."""
+    rows, columns = (axis.ravel() for axis in np.mgrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1])
+    rows, columns = rows.astype(np.int64), columns.astype(np.int64)
     squares = (rows**2 + columns**2).astype(float)
     itself = len(squares) // 2
     squares[itself] = 1
@@ -146,10 +147,11 @@ class PairWindow:
         self._space = xy_std, space
         # The kernels want a neighbour to each side; a pair that leaves the image weighs nothing.
         window = _whole_window((self._reach[0], max(1, self._reach[1])), *self._space)
-        self._margin = int(window.columns[-1])
-        self._stride = 2 * self._margin + -(-width // LANES) * LANES
+        self._across = int(window.columns[-1])
+        self._margin = _whole_lanes(self._across)
+        self._stride = 2 * self._margin + _whole_lanes(width)
         self._steps = window.rows * self._stride + window.columns
-        self._logarithms = (window.logarithms / math.log(2)).astype(np.float32)
+        self._logarithms = np.maximum(window.logarithms / math.log(2), -_LARGEST).astype(np.float32)
         channels = -(-len(image) // CHANNELS) * CHANNELS
         self._memory = Memory(4 * (channels + 1) * height * self._stride, 2)
         # At most 1, so that no square overflows; times a power of two, so that nothing is rounded.
@@ -167,7 +169,7 @@ class PairWindow:
         return pair_offsets(self._reach, *self._space)
 
     def _with_margins(self, planes, scale, count):
-        """The planes times a number, with columns of 0 to both sides, and planes of 0 up to `count`: (K, H * stride)."""
+        """Planes times a number, with columns of 0 to both sides, and planes of 0 up to `count`: (count, pixels)."""
         (height, width), left = self.shape, self._margin
         result = self._memory.array((count, height, self._stride), np.float32)
         result[..., :left] = result[..., left + width :] = 0
@@ -182,8 +184,7 @@ class PairWindow:
         region = self._region if 0.5 < largest <= 1 else np.ldexp(self._region, -math.frexp(largest)[1])
         sums = np.empty((self.shape[0], 2))
         arrays = self._image, region, self._stride, self._margin, self.shape[1], half
-        rooms = [np.empty((2, LANES), np.float32) for _ in self._bands]
-        tasks = [(*arrays, *band, *room, sums) for band, room in zip(self._bands, rooms)]
+        tasks = [(*arrays, *band, np.empty((2, LANES)), sums) for band in self._bands]
         run(_pairs.sum_squared_differences_kernel(), tasks)
         total, amount = sums.sum(axis=0)
         return math.sqrt(total / amount) if total > 0 else 0.0
@@ -225,9 +226,7 @@ class PairWindow:
         self._apply(values.copy() if np.may_share_memory(values, out) else values, kind, out, degree)
         return out
 
-    def products(
-        self, values: NDArray[np.float32], form: str, out: NDArray[np.float32]
-    ) -> tuple[float, float]:
+    def products(self, values: NDArray[np.float32], form: str, out: NDArray[np.float32]) -> tuple[float, float]:
         """`apply` for arrays that a loss has checked; then the products with what came in and with the region.
 
         Parameters
@@ -264,27 +263,31 @@ class PairWindow:
     def _apply_group(self, values, form, out, degree):
         channels, height, width = values.shape
         size = next(size for size in WIDTHS if size >= channels)
-        window_rows, across = 2 * self._reach[0] + 1, 2 * self._margin + 1
+        reach = self._reach[0], self._across
+        window_rows, across = 2 * reach[0] + 1, 2 * reach[1] + 1
         pairs = max(1, _pairs.CHUNK // across) * across
         totals = np.empty((height, 2))
         no_degree = np.empty(0, np.float32)
-        arrays = values.reshape(channels, -1), self._image, self._region, self.shape, (self._reach[0], self._margin)
+        arrays = values.reshape(channels, -1), self._image, self._region, self._margin, self.shape, reach
         results = (degree is not None, no_degree if degree is None else degree.reshape(-1), out.reshape(channels, -1))
         tasks, rooms = [], []
         for band in self._bands:
             shapes = [
-                (window_rows * self._stride, size),
-                (pairs, _pairs.APART),
-                (_pairs.STRIP, size),
-                (_pairs.APART,),
-                (size,),
+                (window_rows * (2 * reach[1] + width + TOGETHER), size),
+                (pairs, APART),
+                (STRIP, size),
+                (APART,),
             ]
             room = Memory(4 * sum(math.prod(shape) for shape in shapes), len(shapes))
             rows, *others = (room.array(shape, np.float32) for shape in shapes)
             rows[:] = 0
-            starts = np.empty(window_rows, np.int64)
+            starts, products = np.empty(window_rows, np.int64), np.empty(size)
             pairwise = self._steps, self._logarithms, self._factor
-            tasks.append((*arrays, *pairwise, *band, rows, starts, *others, *results, totals))
+            tasks.append((*arrays, *pairwise, *band, rows, starts, *others, products, *results, totals))
             rooms.append(room)
         run(_pairs.sum_strips_kernel(size, form), tasks)
         return tuple(float(total) for total in totals.sum(axis=0))
+
+
+def _whole_lanes(count):
+    return -(-count // LANES) * LANES

@@ -691,6 +691,7 @@ NOT_CALLED = {
     "filtering.lattice.check_range": "the lattices' own, of a coordinate that they have found",
     "filtering.lattice.elevation_scales": "the lattices' own, of a dimension that they have checked",
     "filtering.window.pair_offsets": "takes a reach that the window has checked",
+    "filtering.window.PairWindow.products": "takes arrays that the loss has checked",
     "losses.gradients.Gradients": "a record",
     "losses._pairwise.PairwiseResult": "what the losses make",
     "losses.gradients.Push": "a record",
