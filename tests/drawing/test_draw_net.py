@@ -20,10 +20,11 @@ from rloss_caffe.drawing.segment import segment_from_scribbles  # noqa: E402
 CLASSES = tuple(f"class {number}" for number in range(13))
 
 
-def test_a_preview_starts_from_the_net(tmp_path):
+@pytest.mark.parametrize("dialect", ["seg_data", "fork"])
+def test_a_preview_starts_from_the_net(tmp_path, dialect):
     root = write_list(tmp_path)
     (root / "images").rename(root / "JPEGImages")
-    net, weights = write_net(root, "seg_data")
+    net, weights = write_net(root, dialect)
     options = ("--net", str(net), "--weights", str(weights))
     with serving(root, CLASSES, *options) as (_, address), chromium() as driver:
         page = Page(driver, address)

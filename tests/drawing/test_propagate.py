@@ -155,10 +155,11 @@ def test_a_folder_that_was_drawn_in(tmp_path, capsys):
     assert len(read_list(root / "list/proposals.txt", str(root))) == 2
 
 
-def test_scores_start_from_a_net(root, capsys):
+@pytest.mark.parametrize("dialect", ["seg_data", "fork"])
+def test_scores_start_from_a_net(root, capsys, dialect):
     """A real net in Caffe; without the strokes' help it says 12 where the image is bright."""
     pytest.importorskip("caffe", reason="nets run in Caffe")
-    net, weights = write_net(root, "seg_data")
+    net, weights = write_net(root, dialect)
     run(root, "--net", net, "--weights", weights, "--classes", "all", "--steps", 0, "--masks", root / "masks")
     from rloss_caffe.nets.segmenter import Segmenter
 

@@ -65,6 +65,16 @@ layer { name: "acc" type: "Python" bottom: "score" bottom: "label" top: "acc"
   python_param { module: "rloss_caffe.layers" layer: "SegAccuracy" param_str: "ignore_label: 255" } }
 layer { name: "rest" type: "Silence" bottom: "prob" }
 """
+FORK = """layer { name: "data" type: "ImageSegData" top: "data" top: "label" top: "data_dim" include { phase: TEST }
+  transform_param { mirror: false crop_size: 49 mean_value: 7 mean_value: 8 mean_value: 9 }
+  image_data_param { source: "nowhere.txt" root_folder: "/nowhere" batch_size: 1 label_type: PIXEL } }
+layer { name: "score" type: "Convolution" bottom: "data" top: "fc8"
+  convolution_param { num_output: 13 kernel_size: 1 } }
+layer { name: "interp" type: "Interp" bottom: "fc8" top: "score" interp_param { zoom_factor: 1 } }
+layer { name: "accuracy" type: "SegAccuracy" bottom: "score" bottom: "label" top: "accuracy"
+  seg_accuracy_param { ignore_label: 255 reset: false } }
+layer { name: "rest" type: "Silence" bottom: "data_dim" }
+"""
 COARSE = """layer { name: "pool" type: "Pooling" bottom: "data" top: "pool"
   pooling_param { pool: AVE kernel_size: 1 stride: 2 } }
 """
@@ -73,6 +83,7 @@ NETS = {
     "image_data": (STOCK_DATA + SCORE + JUDGE, 0.5, (10, 10, 10)),
     "input": (INPUT + SCORE, 1, (104.008, 116.669, 122.675)),
     "old_input": (OLD_INPUT + SCORE, 1, (104.008, 116.669, 122.675)),
+    "fork": (FORK, 1, (7, 8, 9)),  # in the dialect of DeepLab's fork
     "coarse": (SEG_DATA + COARSE + SCORE.replace('bottom: "data"', 'bottom: "pool"') + JUDGE, 1, (7, 8, 9)),
 }
 
