@@ -31,7 +31,7 @@ from rloss_caffe.data.lists import read_names
 from rloss_caffe.data.progress import progressing
 from rloss_caffe.data.reading import read_image, read_label
 from rloss_caffe.drawing.folder import IGNORE, Folder, note_in, save_label_map
-from rloss_caffe.drawing.previews import CHOICES, coarse_scale
+from rloss_caffe.drawing.previews import coarse_scale
 from rloss_caffe.drawing.segment import DEFAULT_PUSH, segment_from_scribbles
 from rloss_caffe.losses import LOSSES
 from rloss_caffe.numerics.confusion import ConfusionMatrix
@@ -120,8 +120,7 @@ def propagate(pixels, strokes, settings, net, min_confidence):
     if not {"scale", "steps"} & set(
         settings
     ):  # coarse first, as the page does: it is quicker, and strokes reach further
-        choice = settings["loss"] if settings["loss"] in CHOICES else "densecrf"
-        scale = coarse_scale(choice, strokes.shape)
+        scale = coarse_scale(strokes.shape)
         scores = segment_from_scribbles(pixels, strokes, scores=scores, scale=scale, **settings)
     found = segment_from_scribbles(pixels, strokes, scores=scores, **settings)
     labels = found.labels

@@ -24,6 +24,7 @@ __all__ = ["CHOICES", "Choice", "Previews", "Slider", "Superseded", "coarse_scal
 # study, against 0.6: 0.1 changes 0.05 to 0.6 % of the pixels, 3 less than 0.2 %, and neither a stroke's pixel; 100
 # overrules up to 2.3 % of these, 1000 hardly more; local Potts and self-labelling overrule none. 0 changes 3 to 14 %.
 SMALLEST_PUSH, LARGEST_PUSH = 0.1, 100.0  # of the slider; besides there is 0
+COARSE = 0.25  # the first answer's scale, as a share of the second one's
 _KEPT = 6  # results, of all stages
 _KEPT_SCORES = 2  # of a net: they take the classes times the photograph's pixels times 4 bytes
 
@@ -49,16 +50,12 @@ _RADIUS = Slider("radius", "Radius", 1, 8)
 
 @dataclass(frozen=True)
 class Choice:
-    """A loss with settings, under the name that people choose it by.
-
-    coarse: the scale of the first answer, as a share of the second one's; so that it comes within half a second.
-    """
+    """A loss with settings, under the name that people choose it by."""
 
     label: str
     loss: str
     sliders: Tuple[Slider, ...]
     options: Dict[str, Any] = field(default_factory=dict)
-    coarse: float = 0.25
 
 
 CHOICES = {
@@ -67,7 +64,7 @@ CHOICES = {
     "normalized_cut": Choice("Normalised cut", "normalized_cut", (_SPACE, _COLOUR)),
     "kernel_cut": Choice("Kernel cut", "kernel_cut", (_SPACE, _COLOUR)),
     "local_potts": Choice("Local Potts", "local_potts", (_RADIUS,)),
-    "self_label": Choice("Self-labelling", "self_label", (_RADIUS,), coarse=0.125),
+    "self_label": Choice("Self-labelling", "self_label", (_RADIUS,)),
 }
 
 
@@ -125,8 +122,8 @@ class Previews:
         from_net : bool
             Whether the scores begin at the net's.
         stage : {"start", "coarse", "full"}
-            Before the first step; at the choice's part of the scale that the function chooses; at that scale, from the
-            coarse result on.
+            Before the first step; at a quarter of the scale that the function chooses; at that scale, from the coarse
+            result on.
 
         Returns
         -------
@@ -171,7 +168,7 @@ class Previews:
 
             if stage == "start":
                 return kept("start", scores, steps=0)
-            coarse = kept("coarse", scores, scale=coarse_scale(choice, labels.shape))
+            coarse = kept("coarse", scores, scale=coarse_scale(labels.shape))
             return kept("full", coarse) if stage == "full" else coarse
 
     def warm(self):
@@ -194,9 +191,9 @@ class Previews:
         return self._scores[photo]
 
 
-def coarse_scale(choice, size):
-    """The first answer's scale for a photograph of (H, W) pixels."""
-    return CHOICES[choice].coarse / max(1, math.ceil(math.sqrt(size[0] * size[1] / MOST_PIXELS)))
+def coarse_scale(size):
+    """The first answer's scale for a photograph of (H, W) pixels, with which it comes within half a second."""
+    return COARSE / max(1, math.ceil(math.sqrt(size[0] * size[1] / MOST_PIXELS)))
 
 
 def quantized(gradient):

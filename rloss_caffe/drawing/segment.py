@@ -33,7 +33,7 @@ from rloss_caffe.data.samples import MEAN_BGR
 from rloss_caffe.drawing._distance import nearest_labels
 from rloss_caffe.drawing.descent import descend, softmax
 from rloss_caffe.filtering import PermutohedralLattice, bilateral_features
-from rloss_caffe.losses import Workspace
+from rloss_caffe.losses import LOSSES, Workspace
 from rloss_caffe.losses.gradients import find_loss, push, score_gradient, takes_images
 from rloss_caffe.numerics.arrays import allocate, finite_number, real_array, shown, whole_number
 from rloss_caffe.numerics.interpolation import interpolate
@@ -60,7 +60,11 @@ DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
     "size_constraint": {"normalization": "FRACTION"},
 }
 DEFAULT_PUSH = 0.6  # times the cross entropy
-STEPS, MORE_STEPS, RATE = 50, 20, 0.2
+RATE = 0.2
+STEPS, MORE_STEPS = 50, 20  # from the start, and from an earlier result
+# Of these steps each has steps of its own. On 24 photographs of the study the label map differs in 0.8 % of the pixels
+# from that of 50 and 20, with as good a mean IoU (68.7 against 68.5), in a quarter of the time.
+LATENT_STEPS, MORE_LATENT_STEPS = 25, 3
 START = {"bi_xy_std": 0.19, "bi_rgb_std": 8.0}  # the former as a share of the longer side
 SURE = 2.0  # of the scores before the first step: from -SURE to SURE
 ABSENT = -10.0  # the score of a class that takes no part, for those who want scores of all
@@ -242,7 +246,7 @@ def segment_from_scribbles(
         Where the descent begins: scores before the softmax, or logarithms of probabilities, of a network; or an
         earlier result for this image. Default: what a bilateral filter makes of the strokes. Zeros: blank scores.
     steps : int, optional
-        Of the descent. Default 50, or 20 where `scores` are an earlier result.
+        Of the descent. Default 50, or 20 where `scores` are an earlier result; of self-labelling 25 and 3.
     scale : float, optional
         The resolution of the descent, as a share of the image's, above 0, at most 1; the nearest 1/n, n whole, is
         taken. Default: 1, or what leaves at most a million pixels.
@@ -292,11 +296,8 @@ def segment_from_scribbles(
     grid = _Grid(prepared.size, _factor(scale, prepared.size))
     lines = grid.reduce_labels(lines, chosen)
     term = _Term(find_loss(loss), options, chosen, number, prepared, grid, lines, threads)
-    steps = (
-        whole_number("steps", steps, 0, 100_000)
-        if steps is not None
-        else (MORE_STEPS if isinstance(scores, Segmentation) else STEPS)
-    )
+    steps = term.usual_steps(isinstance(scores, Segmentation)) if steps is None else steps
+    steps = whole_number("steps", steps, 0, 100_000)
     if weight is not None and push is not None:
         raise ValueError("weight and push are two ways to say the same: give one of them")
     current = prepared.spread(lines, len(chosen), grid, threads) if given is None else _start(given, chosen, grid)
@@ -355,6 +356,12 @@ class _Term:
         self._images = [prepared.blob(grid)[np.newaxis]] if takes_images(function) else []
         self._function, self._arguments = function, {**values, **more, "num_threads": threads}
         self._lines, self._count = lines, len(chosen)
+
+    def usual_steps(self, has_result):
+        """Of a descent from the start, or from an earlier result."""
+        if self._function is LOSSES["self_label"]:
+            return MORE_LATENT_STEPS if has_result else LATENT_STEPS
+        return MORE_STEPS if has_result else STEPS
 
     def score_gradient(self, scores):
         """The value and the gradient with respect to the scores, for a weight of 1."""

@@ -41,7 +41,7 @@ def test_a_preview_starts_from_the_net(tmp_path, dialect):
         scores = Segmenter(net, weights).scores(image)
         settings = {"classes": "all", "push": 0.6, "options": {"bi_xy_std": 30.0, "bi_rgb_std": 15.0}}
         labels, pixels = page.labels(), image[:, :, ::-1]
-        scale = coarse_scale("densecrf", labels.shape)
+        scale = coarse_scale(labels.shape)
         coarse = segment_from_scribbles(pixels, labels, 13, scores=scores, scale=scale, **settings)
         expected = segment_from_scribbles(pixels, labels, 13, scores=coarse, **settings).labels
         page.wait(lambda: np.array_equal(page.result(), expected), "the preview from the net", COMPILED)

@@ -306,7 +306,7 @@ def test_the_preview_is_what_the_function_makes_of_the_strokes(opened, folder, c
         "num_classes": len(CLASSES), "loss": CHOICES[choice].loss, "push": 0.6,
         "options": {"bi_xy_std": 30.0, "bi_rgb_std": 15.0, **CHOICES[choice].options},
     }  # fmt: skip
-    coarse = segment_from_scribbles(pixels, labels, scale=coarse_scale(choice, SIZE), **settings)
+    coarse = segment_from_scribbles(pixels, labels, scale=coarse_scale(SIZE), **settings)
     expected = segment_from_scribbles(pixels, labels, scores=coarse, **settings).labels
     assert len(np.unique(expected)) == 2
     np.testing.assert_array_equal(page.result(), expected)
