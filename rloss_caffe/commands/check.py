@@ -4,7 +4,8 @@ Reads every image and label map of a list, reports what is missing or wrong, pri
 and writes overlays of some samples, drawn at random: ID.png one by one, and contact_sheet.png with all of them.
 Exit status 1 if something is wrong.
 
-Classes are numbers, unless --names has names for them, or the images have VOC's ids and 21 classes.
+Classes are numbers, unless --names has names for them, the data root has them in classes.txt, as rloss-caffe draw
+writes it, or the images have VOC's ids and 21 classes.
 """
 
 import os
@@ -22,6 +23,7 @@ from rloss_caffe.data.progress import in_threads
 from rloss_caffe.data.reading import read_image, read_label
 from rloss_caffe.datasets.checking import check_entries, label_statistics
 from rloss_caffe.datasets.voc import CLASSES, IGNORE, is_voc_id, palette
+from rloss_caffe.drawing.folder import written_classes
 from rloss_caffe.pictures import contact_sheet
 from rloss_caffe.pictures.figures import check_matplotlib, save
 from rloss_caffe.pictures.overlays import draw_mask, draw_scribbles, is_scribble
@@ -38,7 +40,7 @@ def add_arguments(parser):
     parser.add_argument("--count", type=int, default=12, help="of samples (default: 12; 0 draws none)")
     parser.add_argument("--seed", type=int, default=1, help="of the choice of samples (default: 1)")
     parser.add_argument(
-        "--classes", type=int, metavar="N", help="of the labels (default: as many as --names has, or 21)"
+        "--classes", type=int, metavar="N", help="of the labels (default: as many as have names, or 21)"
     )
     parser.add_argument("--names", metavar="A,B", help="names of all classes, or 'voc'")
 
@@ -46,7 +48,7 @@ def add_arguments(parser):
 def run(arguments):
     """0 if the list and all its files are right."""
     root = data_root(arguments)
-    names = _given_names(arguments)
+    names = _given_names(arguments) or (None if arguments.classes else written_classes(root))
     n_classes = arguments.classes or (len(names) if names else len(CLASSES))
     if not 1 <= n_classes <= IGNORE:
         raise ValueError(f"--classes must be from 1 to {IGNORE}, found {n_classes}")

@@ -18,7 +18,7 @@ from rloss_caffe.data.palette import voc_palette
 from rloss_caffe.data.reading import read_image, read_label
 from rloss_caffe.numerics.arrays import real_array, shown
 
-__all__ = ["IGNORE", "LABELS", "LIST", "PHOTOS", "Folder", "note_in", "save_label_map"]
+__all__ = ["IGNORE", "LABELS", "LIST", "PHOTOS", "Folder", "note_in", "save_label_map", "written_classes"]
 
 PHOTOS, LABELS, LIST, CLASSES = "JPEGImages", "pascal_2012_scribble", "list/train.txt", "classes.txt"
 XML = "scribble_annotation/pascal_2012"  # of ScribbleSup's archive
@@ -303,7 +303,7 @@ class Folder:
     def _find_classes(self, given):
         path = os.path.join(self.path, CLASSES)
         self._check_inside(path)
-        written = [line.strip() for line in read_lines(path) if line.strip()] if os.path.isfile(path) else []
+        written = written_classes(self.path)
         if given is None:
             if not written:
                 raise ValueError(
@@ -346,6 +346,12 @@ class Folder:
     def _check_inside(self, path):
         if not self._is_inside(path):
             raise ValueError(f"{printable(path)} is a link that leads out of the folder {printable(self.path)}")
+
+
+def written_classes(root):
+    """The names of the classes that a folder's classes.txt has; empty where there is none."""
+    path = os.path.join(root, CLASSES)
+    return [line.strip() for line in read_lines(path) if line.strip()] if os.path.isfile(path) else []
 
 
 def save_label_map(labels, path, note=""):

@@ -322,6 +322,9 @@ def test_names_of_classes(tree):
         "--names has 2 names, --classes says 3"
         in run("check", "list.txt", "--data-root", ".", "--names", "a,b", "--classes", 3, cwd=tree).stderr
     )
+    (tree / "classes.txt").write_text("".join(f"own{n}\n" for n in range(16)))  # as rloss-caffe draw writes it
+    for options, name in (((), "own15"), (("--names", "voc"), "person"), (("--classes", 21), "class 15")):
+        assert f"  {name} " in run("check", "list.txt", "--data-root", ".", "--count", 0, *options, cwd=tree).stdout
 
 
 def test_nothing_lands_in_the_working_folder_but_in_the_default_place(tree):
