@@ -548,6 +548,34 @@ def test_pen_finger_and_two_fingers(opened):
     np.testing.assert_array_equal(page.labels(), expected)
 
 
+@pytest.mark.parametrize("width, height", [(390, 844), (820, 1180), (1180, 820), (1366, 600)])
+def test_phone_tablet_and_laptop_have_room_for_the_photograph(opened, width, height):
+    page = opened("01")
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        page.driver.refresh()
+        page.wait_open()
+        wide, rooms = page.run(
+            """const wide = [document.documentElement, document.getElementById('work')]
+              .filter((each) => each.scrollWidth > each.clientWidth).length;
+            return [wide, ['strokes', 'result'].map((name) => {
+              const room = document.getElementById(name).getBoundingClientRect();
+              return Math.min(room.width, room.height);
+            })]"""
+        )
+        assert not wide and min(rooms) > 180
+        before = page.labels().copy()
+        page.element("brushes").find_elements("tag name", "button")[2].click()
+        points = [(20, 60), (70, 62)]
+        page.stroke(points, kind="touch")
+        draw_polyline(before, points, 2, 3)
+        np.testing.assert_array_equal(page.labels(), before)
+        assert page.run("return document.getElementById('work').scrollTop") == 0
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_everything_that_can_be_focused_has_a_name(opened):
     page = opened("01")
     nodes = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
