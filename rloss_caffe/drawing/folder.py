@@ -90,11 +90,15 @@ class Folder:
                 else:
                     files[name] = entry.name
         self._files, self.names, self.problems = files, list(files), problems
-        self._done = set()
-        if os.path.isdir(self._labels):
-            with os.scandir(self._labels) as entries:
-                stems = {entry.name[:-4] for entry in entries if entry.name.endswith(".png")}
-            self._done = stems & set(files)
+        self._known = self._find_labels()
+        self._done = set(self._known)
+
+    def _find_labels(self):
+        """The photographs that have a file as label map."""
+        if not os.path.isdir(self._labels):
+            return set()
+        with os.scandir(self._labels) as entries:
+            return {entry.name[:-4] for entry in entries if entry.name.endswith(".png")} & set(self._files)
 
     def _why_left_out(self, entry, name, files):
         if not name.isprintable() or name != name.strip():
@@ -203,6 +207,7 @@ class Folder:
             )
         self._check_labels(labels, f"the label map {printable(path)}")
         if labels.min() == IGNORE:
+            self._known.add(name)
             self._done.discard(name)
         return labels
 
@@ -244,15 +249,18 @@ class Folder:
     def write_list(self):
         """Write list/train.txt, whole or not at all, and return its path.
 
-        It has a line for each photograph with a label map, in order; the lines of an earlier list about other files
-        stay. Where no line is left, the list is removed.
+        It has a line for each photograph with a label map, in order, whoever drew it meanwhile; the lines of an earlier
+        list about other files stay. Where no line is left, the list is removed.
         """
+        found = self._find_labels()
+        self._done |= found - self._known
+        self._known = found
         path = os.path.join(self.path, LIST)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         self._check_inside(os.path.dirname(path))
         prefix = f"{PHOTOS}/" if self._photos != self.path else ""
         ours = {name: f"{prefix}{self._files[name]} {LABELS}/{name}.png" for name in self.names}
-        lines = [line for name, line in ours.items() if name in self._done]
+        lines = [line for name, line in ours.items() if name in self._done and name in found]
         if os.path.isfile(path):
             known = set(ours.values())
             others = [line for line in read_lines(path) if line.strip() and line.lstrip("/") not in known]

@@ -80,6 +80,29 @@ def test_what_is_drawn_is_listed_and_kept(folder, tmp_path):
     assert os.path.basename(entry.image) == "c.JPEG"
 
 
+def test_two_programs_in_one_folder_lose_no_line(folder, tmp_path):
+    other = Folder(tmp_path, CLASSES)
+
+    def listed(by):
+        return [os.path.basename(entry.image) for entry in read_list(by.write_list(), str(tmp_path))]
+
+    other.save_labels("c", a_stroke())
+    other.save_labels("a", a_stroke())
+    other.write_list()
+    folder.save_labels("b", a_stroke())
+    assert listed(folder) == ["a.jpg", "b.png", "c.JPEG"] == listed(other)
+    folder.save_labels("a", np.full((6, 9), 255, np.uint8))
+    assert listed(other) == ["b.png", "c.JPEG"] == listed(folder)
+    Image.fromarray(np.full((6, 9), 255, np.uint8)).save(other.label_path("a"))  # nothing is labelled in it
+    other.load_labels("a")
+    assert listed(other) == ["b.png", "c.JPEG"]
+    folder.save_labels("a", a_stroke())
+    folder.save_labels("c", np.full((6, 9), 255, np.uint8))
+    assert listed(folder) == ["a.jpg", "b.png"]
+    other.save_labels("c", a_stroke())
+    assert listed(folder) == ["a.jpg", "b.png", "c.JPEG"]
+
+
 def test_other_lines_of_a_list_stay(folder, tmp_path):
     (tmp_path / "list").mkdir()
     (tmp_path / "list/train.txt").write_text(
