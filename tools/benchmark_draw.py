@@ -1,10 +1,11 @@
 #!/usr/bin/env python
-"""How long the preview of `rloss-caffe draw` takes after a stroke: the coarse answer, and the full one.
+"""How long `rloss-caffe draw` takes after a stroke: to have it on the disk, to the coarse and to the full preview.
 
     python tools/benchmark_draw.py [--strokes 5] [--size 500x375] [--losses densecrf,kernel_cut]
 
-A real server process, asked as the page asks it: a stroke is saved, then both answers are waited for. Medians and the
-slowest, in milliseconds, for each loss. Kernels are compiled before. Run it on a machine that does nothing else.
+A real server process, asked as the page asks it: a stroke is saved, then both answers are waited for; all are counted
+from the stroke on. Medians and the slowest, in milliseconds, for each loss. Kernels are compiled before. Run it on a
+machine that does nothing else.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def measure(address, width, height, n_strokes, losses):
     version = json.loads(connection.getresponse().read())["version"]
     first = {"box": [2, 2, 9, 3], "runs": [0, 27], "sequence": 0}
     ask(address, "PUT", "labels/0", {**page, "version": version, **first})
-    print(f"{width} x {height}; ms after a stroke, median (slowest)\n{'':22} {'coarse':>14} {'full':>14}")
+    print(f"{width} x {height}; ms after a stroke, median (slowest)\n{'':22} {'saved':>14} {'coarse':>14} {'full':>14}")
     for choice in losses:
         sliders = described()["choices"][choice]["sliders"]
         wish = {
@@ -87,14 +88,15 @@ def measure(address, width, height, n_strokes, losses):
         for k in range(n_strokes + 1):
             started = time.perf_counter()
             version = stroke(1, height // 3 + 4 * k)
+            saved = time.perf_counter() - started
             ask(address, "POST", "preview", {**wish, "version": version, "full": False})
             coarse = time.perf_counter() - started
             ask(address, "POST", "preview", {**wish, "version": version, "full": True})
-            times.append((coarse, time.perf_counter() - started))
+            times.append((saved, coarse, time.perf_counter() - started))
         times = 1e3 * np.array(times[1:])  # the first one compiles, and makes lattices
         middle, slowest = np.median(times, axis=0), times.max(axis=0)
         cells = [f"{a:.0f} ({b:.0f})".rjust(14) for a, b in zip(middle, slowest)]
-        print(f"{CHOICES[choice].label:22} {cells[0]} {cells[1]}", flush=True)
+        print(f"{CHOICES[choice].label:22} {' '.join(cells)}", flush=True)
 
 
 if __name__ == "__main__":
