@@ -12,7 +12,7 @@ const PATIENCE = 60; // milliseconds that a slider rests before a preview is ask
 const SLOW = 4000; // milliseconds after which a preview is being compiled rather than computed
 const KEPT_HISTORIES = 20;
 const KEPT_STEPS = 2e6; // characters that survive a reload; browsers keep some five million
-const STEPS = `steps of ${location.pathname}`; // where they are kept: for this tab, until it is closed
+const STEPS = "steps"; // where they are kept: for this tab, until it is closed
 
 const state = {
   folder: null, // what the server told of it
@@ -197,7 +197,7 @@ function keepSteps() {
   }
   for (const [number, text] of Object.entries(earlier)) keep(number, text);
   try {
-    sessionStorage.setItem(STEPS, JSON.stringify(kept));
+    sessionStorage.setItem(STEPS, JSON.stringify({ path: location.pathname, kept }));
   } catch {
     forgetSteps(); // there is no room, or the user allows none
   }
@@ -214,7 +214,8 @@ function forgetSteps() {
 let earlier = {}; // number: packed steps of before the reload, until the photograph is shown
 function findSteps() {
   try {
-    earlier = JSON.parse(sessionStorage.getItem(STEPS)) ?? {};
+    const found = JSON.parse(sessionStorage.getItem(STEPS));
+    if (found?.path === location.pathname) earlier = found.kept; // of this folder, by its server's token
   } catch {
     forgetSteps();
   }
