@@ -1,4 +1,4 @@
-"""Generated code for the pairs of a window: weights of sixteen pixels at a time, sums for four pixels at a time.
+"""Generated code for the pairs of a window: weights of sixteen pixels at a time, sums of three at a time.
 
 Every function has a twin of the same name in `_plain_pairs`, which says in plain loops what it does. What this code
 relies on in Numba and llvmlite is written down in `_choice`.
@@ -14,7 +14,10 @@ from rloss_caffe.filtering._plain_pairs import (
     DIFFERENCE,
     LANES,
     LEAST_POWER,
+    MORE,
+    NONE,
     SERIES,
+    STRIP,
     SUM,
     TO_INTEGER,
     TOGETHER,
@@ -65,13 +68,15 @@ def _add_product(builder, total, one, other):
     return builder.fadd(total, builder.fmul(one, other, flags=["contract"]), flags=["contract"])
 
 
-def _add_with_sign(builder, total, weight, value):
-    """``total`` plus or minus the weight, by the sign of the value; at 0 the total as it is."""
-    integers = ir.VectorType(_I32, total.type.count)
-    sign = builder.and_(builder.bitcast(value, integers), ir.Constant(integers, [-(2**31)] * total.type.count))
-    signed = builder.bitcast(builder.xor(builder.bitcast(weight, integers), sign), total.type)
-    zero = ir.Constant(total.type, [0.0] * total.type.count)
-    return builder.select(builder.fcmp_ordered("!=", value, zero), builder.fadd(total, signed), total)
+def _sign(builder, value):
+    """1 with the sign of the value; 0 for 0."""
+    count = value.type.count
+    integers = ir.VectorType(_I32, count)
+    sign = builder.and_(builder.bitcast(value, integers), ir.Constant(integers, [-(2**31)] * count))
+    one = builder.bitcast(ir.Constant(value.type, [1.0] * count), integers)
+    zero = ir.Constant(value.type, [0.0] * count)
+    signed = builder.bitcast(builder.or_(sign, one), value.type)
+    return builder.select(builder.fcmp_ordered("!=", value, zero), signed, zero)
 
 
 class _Lanes:
@@ -165,14 +170,18 @@ def weigh_lanes(typing_context, image, region, pixel, steps, logarithms, factor,
         )
         pixel, factor, column = arguments[2], _spread(builder, arguments[5]), arguments[7]
         regions, results, sums = region.at(pixel), weights.at(column), total.at(column)
+        own = _load(builder, regions)
 
         def write(squared_difference):
             def weigh(pair, totals):
                 step = steps.item(pair)
                 exponent = builder.fmul(factor, squared_difference(step), flags=["contract"])
                 power = builder.fsub(_spread(builder, logarithms.item(pair)), exponent, flags=["contract"])
-                weight = builder.fmul(_exp2_of_negative(builder, power), _load(builder, builder.gep(regions, [step])))
-                _store(builder, weight, builder.gep(results, [builder.mul(pair, _integer(APART))]))
+                both = _exp2_of_negative(builder, power)
+                weight = builder.fmul(both, _load(builder, builder.gep(regions, [step])))
+                place = builder.gep(results, [builder.mul(pair, _integer(APART))])
+                _store(builder, weight, place)
+                _store(builder, builder.fmul(both, own), builder.gep(place, [_integer(STRIP)]))
                 return [builder.fadd(totals[0], weight)]
 
             _store(builder, _loop(builder, steps.shape[0], [_load(builder, sums)], weigh)[0], sums)
@@ -223,87 +232,133 @@ def _add_doubles(builder, vector, pointer):
 
 
 @intrinsic(prefer_literal=True)
-def sum_window(typing_context, width, form, target, first, rows, column, centre, starts, across, weights):
-    """Four pixels' sums, as `_plain_pairs.sum_window` says; they stay in registers meanwhile.
+def sum_window(typing_context, width, form, near, rows, sums, own, beside, starts, column, across, weights, first):
+    """Three pixels' sums, and what they add to others, as `_plain_pairs.sum_window` says.
 
-    The window's row is walked once for all four: what is x behind the first pixel is x - 1 behind the second.
+    The three stay in registers. The window's row is walked once for all of them: what is x behind the first pixel is
+    x - 1 behind the second.
     """
-    size, kind = width.literal_value, form.literal_value
+    size, kind, nearest = width.literal_value, form.literal_value, near.literal_value
 
     def generate(context, builder, signature, arguments):
-        _, _, target, first, rows, column, centre, starts, across, weights = arguments
-        target = _Rows(context, builder, signature.args[2], target, size)
-        rows = _Rows(context, builder, signature.args[4], rows, size)
+        _, _, _, rows, sums, own, beside, starts, column, across, weights, first = arguments
+        rows = _Rows(context, builder, signature.args[3], rows, size)
+        sums = _Rows(context, builder, signature.args[4], sums, size)
         starts = _Lanes(context, builder, signature.args[7], starts)
-        weights = _Lanes(context, builder, signature.args[9], weights)
+        weights = _Lanes(context, builder, signature.args[10], weights)
 
         def next_to(index, steps):
             return builder.add(index, _integer(steps))
 
         parts = len(rows.parts)
-        start = [vector for pixel in range(TOGETHER) for vector in target.load(next_to(first, pixel))]
-        own = [rows.load(next_to(centre, pixel)) for pixel in range(TOGETHER)] if kind != SUM else []
+        values = [rows.load(next_to(own, pixel)) for pixel in range(TOGETHER)]
 
-        def add_column(row, top, x, totals, pixels):
-            """What is x behind the window row's begin joins the sums of these pixels."""
-            totals, other = list(totals), rows.load(builder.add(row, x))
+        def add_pair(mine, its, value, other, weight, back):
+            """The sums of one pixel and another, after what their pair adds to them."""
+            if kind == SUM:
+                return _add_product(builder, mine, weight, other), _add_product(builder, its, back, value)
+            difference = builder.fsub(value, other)
+            if kind == DIFFERENCE:
+                away = builder.fsub(its, builder.fmul(back, difference, flags=["contract"]), flags=["contract"])
+                return _add_product(builder, mine, weight, difference), away
+            sign = _sign(builder, difference)
+            away = builder.fsub(its, builder.fmul(back, sign, flags=["contract"]), flags=["contract"])
+            return _add_product(builder, mine, weight, sign), away
+
+        def add_column(top, x, totals, pixels, other, its):
+            """What is x behind the window row's begin and these pixels: each joins the other's sums."""
+            totals, its = [list(vectors) for vectors in totals], list(its)
             held = weights.at(builder.add(builder.mul(builder.add(top, x), _integer(APART)), first))
             for pixel in pixels:
-                weight = rows.spread(builder.load(builder.gep(held, [_integer(pixel - pixel * APART)])))
+                weight, back = (
+                    rows.spread(builder.load(builder.gep(held, [_integer(pixel - pixel * APART + behind)])))
+                    for behind in (0, STRIP)
+                )
                 for part in range(parts):
-                    index = pixel * parts + part
-                    if kind == SUM:
-                        totals[index] = _add_product(builder, totals[index], weight[part], other[part])
-                    else:
-                        difference = builder.fsub(own[pixel][part], other[part])
-                        add = _add_product if kind == DIFFERENCE else _add_with_sign
-                        totals[index] = add(builder, totals[index], weight[part], difference)
+                    totals[pixel][part], its[part] = add_pair(
+                        totals[pixel][part], its[part], values[pixel][part], other[part], weight[part], back[part]
+                    )
+            return totals, its
+
+        def add_and_store(row, top, x, totals, pixels):
+            place = builder.add(row, x)
+            totals, its = add_column(top, x, totals, pixels, rows.load(place), sums.load(place))
+            sums.store(place, its)
             return totals
 
-        def add_row(k, totals):
-            row, top = builder.add(starts.item(k), column), builder.mul(k, across)
-            for x in range(TOGETHER - 1):
-                totals = add_column(row, top, _integer(x), totals, range(x + 1))
-            inside = _integer(TOGETHER - 1)
-            totals = _loop(
-                builder,
-                builder.sub(across, inside),
-                totals,
-                lambda x, sums: add_column(row, top, builder.add(x, inside), sums, range(TOGETHER)),
-            )
-            for x in range(TOGETHER - 1):
-                totals = add_column(row, top, next_to(across, x), totals, range(x + 1, TOGETHER))
+        def chain(totals):
+            return [vector for vectors in totals for vector in vectors]
+
+        def as_rows(vectors):
+            return [vectors[pixel * parts : (pixel + 1) * parts] for pixel in range(TOGETHER)]
+
+        def add_range(row, top, count, totals):
+            """What all of them meet, then what only the last ones meet."""
+            inside = TOGETHER - 1
+
+            def add_all(x, running):
+                return chain(add_and_store(row, top, next_to(x, inside), as_rows(running), range(TOGETHER)))
+
+            totals = as_rows(_loop(builder, builder.sub(count, _integer(inside)), chain(totals), add_all))
+            for x in range(inside):
+                totals = add_and_store(row, top, next_to(count, x), totals, range(x + 1, TOGETHER))
             return totals
 
-        sums = _loop(builder, starts.shape[0], start, add_row)
-        for pixel in range(TOGETHER):
-            target.store(next_to(first, pixel), sums[pixel * parts : (pixel + 1) * parts])
+        def add_beside(totals):
+            """In their own row the first ones meet the others."""
+            top, row = _integer(0), next_to(own, 1)
+            for x in range(TOGETHER - 1):
+                pixels = range(x + 1) if nearest == MORE else (x,)
+                totals, its = add_column(top, _integer(x), totals, pixels, values[x + 1], totals[x + 1])
+                totals[x + 1] = its
+            if nearest == MORE:
+                return add_range(row, top, beside, totals)
+            return add_and_store(row, top, _integer(TOGETHER - 1), totals, (TOGETHER - 1,))
+
+        def add_row(k, vectors):
+            row, top = builder.add(starts.item(k), column), builder.add(beside, builder.mul(k, across))
+            totals = as_rows(vectors)
+            for x in range(TOGETHER - 1):
+                totals = add_and_store(row, top, _integer(x), totals, range(x + 1))
+            return chain(add_range(row, top, across, totals))
+
+        totals = [sums.load(next_to(own, pixel)) for pixel in range(TOGETHER)]
+        if nearest != NONE:
+            totals = add_beside(totals)
+        totals = as_rows(_loop(builder, starts.shape[0], chain(totals), add_row))
+        for pixel, vectors in enumerate(totals):
+            sums.store(next_to(own, pixel), vectors)
         return context.get_dummy_value()
 
     integer = types.int64
-    return types.void(width, form, target, integer, rows, integer, integer, starts, integer, weights), generate
+    arrays = rows, sums, integer, integer, starts, integer, integer, weights, integer
+    return types.void(width, form, near, *arrays), generate
 
 
 @intrinsic(prefer_literal=True)
-def add_products(typing_context, width, tile, rows, centre, region, pixel, count, products):
+def add_products(typing_context, width, rows, sums, place, region, pixel, count, products):
     """Products of rows, as `_plain_pairs.add_products` says."""
     size = width.literal_value
 
     def generate(context, builder, signature, arguments):
-        _, tile, rows, centre, region, pixel, count, products = arguments
-        tile = _Rows(context, builder, signature.args[1], tile, size)
-        rows = _Rows(context, builder, signature.args[2], rows, size)
+        _, rows, sums, place, region, pixel, count, products = arguments
+        rows = _Rows(context, builder, signature.args[1], rows, size)
+        sums = _Rows(context, builder, signature.args[2], sums, size)
         region = _Lanes(context, builder, signature.args[4], region)
         products = _Lanes(context, builder, signature.args[7], products)
 
         def add(i, totals):
             amounts = rows.spread(region.item(builder.add(pixel, i)))
-            terms = zip(totals, amounts, rows.load(builder.add(centre, i)), tile.load(i))
-            return [_add_product(builder, total, builder.fmul(amount, own), sums) for total, amount, own, sums in terms]
+            row = builder.add(place, i)
+            terms = zip(totals, amounts, rows.load(row), sums.load(row))
+            return [
+                _add_product(builder, total, builder.fmul(amount, value), other)
+                for total, amount, value, other in terms
+            ]
 
         for part, total in zip(rows.parts, _loop(builder, count, rows.constant(0.0), add)):
             _add_doubles(builder, total, products.at(_integer(part[0])))
         return context.get_dummy_value()
 
     integer = types.int64
-    return types.void(width, tile, rows, integer, region, integer, integer, products), generate
+    return types.void(width, rows, sums, integer, region, integer, integer, products), generate

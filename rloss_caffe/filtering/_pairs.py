@@ -1,9 +1,12 @@
 """Kernels for pairs of pixels inside a window: their weights, and weighted sums over a pixel's neighbours.
 
-Images and regions have margins left and right of the window's reach, where the region is 0, and so is the weight of a
-pair that leaves the image. The channels of a pixel lie together, in as many rows of the image as the window has: they
-are made from planes on their way, and stay in the cache. So do the weights, those of a strip of a row at a time:
-nothing of the size (pairs, H, W) is ever in memory, nor a second copy of the values.
+Each pair is met once, by the pixel above or to the left, and serves both: the weights are symmetric. The channels of a
+pixel lie together, in a ring of as many rows of the image as such a half window has. They are made from planes on their
+way, and stay in the cache. So do the weights, those of a strip of a row at a time: nothing of the size (pairs, H, W) is
+ever in memory, nor a second copy of the values.
+
+Images and regions have margins to the left and the right, where the region is 0, and so is the weight of a pair that
+leaves the image.
 """
 
 import importlib
@@ -15,6 +18,9 @@ from rloss_caffe.filtering import _choice
 from rloss_caffe.filtering._plain import TILE, load_tile, store_tile
 from rloss_caffe.filtering._plain_pairs import (
     LANES,
+    MORE,
+    NEXT,
+    NONE,
     STRIP,
     TOGETHER,
     add_products,
@@ -95,17 +101,18 @@ def _make_sum_strips(loops, width, form):
         first,
         last,
         rows,
+        sums,
         starts,
         weights,
-        tile,
         total,
         products,
-        with_degree,
-        degree,
         out,
-        sums,
+        totals,
     ):
         """The weighted sums of the image rows ``first .. last``.
+
+        A row meets those below it, and gets what the rows above have left for it in ``sums``; so this begins with the
+        rows above the first.
 
         Parameters
         ----------
@@ -115,64 +122,74 @@ def _make_sum_strips(loops, width, form):
         size, reach : (int, int)
             Rows and columns of the image, and those that the window reaches to each side; at least 1 column.
         steps, logarithms : arrays (pairs,), int64 and float32
-            Of all pairs of the window in order, the pixel itself, with the logarithm -infinity, among them.
+            Of the pairs of a pixel with the next in its row, one or at least two, and then with those in rows below.
         factor : float32
-        rows : array ((2 reach + 1) * columns, width), float32
-            0; room for the image rows that the window touches.
-        starts, weights, tile, total, products : arrays
-            Room to work in: (2 reach + 1,) int64, (pairs held, APART), (STRIP, width), (APART,), and (width,) float64.
-        degree : array (H * W,), float32
-            Receives the sums of the weights, if wanted.
-        sums : array (H, 2), float64
-            Receives of every row the sum of ``region_i (values_i . out_i)`` and that of ``region_i degree_i``.
+        rows, sums : arrays ((reach + 1) * columns, width), float32
+            Room for the image rows that the window touches; rows hold 0.
+        starts, weights, total, products : arrays
+            Room to work in: (reach + 1,) int64, (pairs held, APART), (STRIP,), and (width,) float64.
+        totals : array (H, 2), float64
+            Receives of every row the sum of ``region_i (values_i . out_i)`` and half of that of its pairs' weights.
         """
         height, image_width = size
-        columns, stride = rows.shape[0] // starts.shape[0], region.shape[0] // height
-        across = 2 * reach[1] + 1
-        held = max(1, weights.shape[0] // across)
+        slots, across = starts.shape[0], 2 * reach[1] + 1
+        columns, stride = rows.shape[0] // slots, region.shape[0] // height
+        beside = steps.shape[0] - reach[0] * across
+        held = (weights.shape[0] - beside) // across
         whole = image_width // TILE * TILE
-        for y in range(first, last):
-            top, bottom = max(0, y - reach[0]), min(height, y + reach[0] + 1)
-            for row in range(top if y == first else y + reach[0], bottom):
-                place, pixel = row % starts.shape[0] * columns + reach[1], row * image_width
+        begin = max(0, first - reach[0])
+        for y in range(begin, last):
+            bottom = min(height, y + reach[0] + 1)
+            for row in range(y if y == begin else y + reach[0], bottom):
+                start = row % slots * columns
+                place, pixel = start + reach[1], row * image_width
                 for x in range(0, whole, TILE):
                     load_tile(width, values, pixel + x, rows, place + x)
                 for channel in range(values.shape[0]):
                     for x in range(whole, image_width):
                         rows[place + x, channel] = values[channel, pixel + x]
-            for row in range(top, bottom):
-                starts[row - top] = row % starts.shape[0] * columns
-            before = (top - y + reach[0]) * across  # pairs above the image
-            own = y % starts.shape[0] * columns + reach[1]
-            products[:] = 0
+                sums[start : start + columns] = 0
+            nearest = max(1, first - y)  # row below: others above the first are not asked for
+            for row in range(y + nearest, bottom):
+                starts[row - y - nearest] = row % slots * columns
+            rows_below = max(0, bottom - y - nearest)
+            below = beside + (nearest - 1) * across
+            own = y % slots * columns + reach[1]
             weighted = 0.0
             for x in range(0, image_width, STRIP):
-                count = min(STRIP, image_width - x)
+                count = -(-min(STRIP, image_width - x) // TOGETHER) * TOGETHER  # those behind the image weigh nothing
                 pixel = y * stride + margin + x
-                tile[:] = 0
                 total[:] = 0
-                for start in range(0, bottom - top, held):
-                    end = min(start + held, bottom - top)
-                    here = slice(before + start * across, before + end * across)
+                for start in range(0, max(1, rows_below), held):
+                    end = min(start + held, rows_below)
+                    with_own = y >= first and start == 0
+                    here = slice(0 if with_own else below + start * across, below + end * across)
+                    window = starts[start:end]
                     for i in range(0, count, LANES):
                         weigh_lanes(image, region, pixel + i, steps[here], logarithms[here], factor, weights, i, total)
                     for i in range(0, count, TOGETHER):
-                        sum_window(width, form, tile, i, rows, x + i, own + x + i, starts[start:end], across, weights)
-                add_products(width, tile, rows, own + x, region, pixel, count, products)
-                place = y * image_width + x
+                        pixels = own + x + i
+                        # Written out: with a variable in its place the number would be no constant.
+                        if not with_own:
+                            sum_window(width, form, NONE, rows, sums, pixels, 0, window, x + i, across, weights, i)
+                        elif beside == 1:
+                            sum_window(width, form, NEXT, rows, sums, pixels, 1, window, x + i, across, weights, i)
+                        else:
+                            sum_window(width, form, MORE, rows, sums, pixels, beside, window, x + i, across, weights, i)
                 for i in range(count):
                     weighted += np.float64(region[pixel + i] * total[i])
-                    if with_degree:
-                        degree[place + i] = total[i]
-                end = count // TILE * TILE
-                for i in range(0, end, TILE):
-                    store_tile(width, tile, i, out, place + i)
-                for channel in range(out.shape[0]):
-                    for i in range(end, count):
-                        out[channel, place + i] = tile[i, channel]
+            if y < first:
+                continue
+            products[:] = 0
+            add_products(width, rows, sums, own, region, y * stride + margin, image_width, products)
             product = 0.0
             for channel in range(out.shape[0]):
                 product += products[channel]
-            sums[y, 0], sums[y, 1] = product, weighted
+            totals[y, 0], totals[y, 1] = product, weighted
+            for x in range(0, whole, TILE):
+                store_tile(width, sums, own + x, out, y * image_width + x)
+            for channel in range(out.shape[0]):
+                for x in range(whole, image_width):
+                    out[channel, y * image_width + x] = sums[own + x, channel]
 
     return (sum_strips,)

@@ -20,10 +20,11 @@ __all__ = [
 
 LANES = 16  # pixels weighed together
 CHANNELS = 3  # of the image, taken together: it has a multiple
-STRIP = 32  # neighbouring pixels whose weights are made together
-APART = STRIP + LANES  # between the weights of two pairs; a power of 2 would put all pairs into a few sets of the cache
-TOGETHER = 4  # pixels summed together: a row that is loaded serves all of them
+STRIP = 48  # neighbouring pixels whose weights are made together
+APART = 2 * STRIP + LANES  # between the weights of two pairs; a power of 2 would put all into a few sets of the cache
+TOGETHER = 3  # pixels summed together: a row that is loaded serves all of them
 SUM, DIFFERENCE, SIGN = 0, 1, 2  # what is summed of a pair of pixels
+NONE, NEXT, MORE = 0, 1, 2  # pixels of the own row: none, the next one, or at least as many as meet each other
 
 # 2^x for -1/2 <= x <= 1/2, minimax, to 3e-9: the factors of x, x^2, ...
 SERIES = tuple(
@@ -66,17 +67,19 @@ def _squared_difference(image, one, other):
 
 @njit(fastmath=_CONTRACTED, forceinline=True)
 def weigh_lanes(image, region, pixel, steps, logarithms, factor, weights, column, total):
-    """The weights of the pairs of sixteen neighbouring pixels i, from `pixel` on, times the other pixel's region.
+    """The weights of the pairs of sixteen neighbouring pixels i, from `pixel` on, and j, `steps` behind them.
 
-    ``weights[pair, column + i] = region[j] 2^(logarithms[pair] - factor |image[:, i] - image[:, j]|^2)`` with j the
-    pixel ``steps[pair]`` behind i; they are added to ``total[column + i]``.
+    With ``w = 2^(logarithms[pair] - factor |image[:, i] - image[:, j]|^2)``, ``weights[pair, column + i]`` receives
+    ``w region[j]``, which is added to ``total[column + i]``, and ``weights[pair, STRIP + column + i]`` ``w region[i]``.
     """
     for i in range(LANES):
         for pair in range(steps.shape[0]):
             other = pixel + i + steps[pair]
             power = logarithms[pair] - factor * _squared_difference(image, pixel + i, other)
-            weight = exp2_of_negative(power) * region[other]
+            both = exp2_of_negative(power)
+            weight = both * region[other]
             weights[pair, column + i] = weight
+            weights[pair, STRIP + column + i] = both * region[pixel + i]
             total[column + i] += weight
 
 
@@ -98,34 +101,47 @@ def square_lanes(image, region, pixel, step, count, sums):
 
 
 @njit(fastmath=_CONTRACTED, forceinline=True)
-def sum_window(width, form, target, first, rows, column, centre, starts, across, weights):
-    """For four neighbouring pixels i: ``target[first + i]`` plus the sums over the window, of the rows of channels.
+def sum_window(width, form, near, rows, sums, own, beside, starts, column, across, weights, first):
+    """For three neighbouring pixels i and the pixels j of their windows: add to both of them what the other one is.
 
-    The window's rows begin at ``rows[starts[k] + column + i]`` and are `across` long; their weights stand one below the
-    other in ``weights[:, first + i]``. A term is ``other`` (SUM), ``own - other`` (DIFFERENCE) or the sign of that
-    (SIGN), with ``own`` the row ``rows[centre + i]``, times the weight.
+    The pixels i are the ``rows[own + i]``. The j are the next `beside` pixels, of which `near` says how many they are
+    at least, and `across` pixels of each row of the window, from ``rows[starts[k] + column + i]`` on. Their weights
+    stand one below the other. To ``sums[i]`` is added the first weight times ``j`` (SUM), ``i - j`` (DIFFERENCE) or
+    the sign of that (SIGN), to ``sums[j]`` the second times the same of ``j - i``.
     """
     for i in range(TOGETHER):
+        for x in range(beside):
+            _add_pair(width, form, rows, sums, own + i, own + i + 1 + x, weights, x, first + i)
         for k in range(starts.shape[0]):
             for x in range(across):
-                weight = weights[k * across + x, first + i]
-                for channel in range(width):
-                    own, other = rows[centre + i, channel], rows[starts[k] + column + i + x, channel]
-                    if form == SUM:
-                        target[first + i, channel] += weight * other
-                    elif form == DIFFERENCE:
-                        target[first + i, channel] += weight * (own - other)
-                    elif own > other:
-                        target[first + i, channel] += weight
-                    elif own < other:
-                        target[first + i, channel] -= weight
+                j = starts[k] + column + i + x
+                _add_pair(width, form, rows, sums, own + i, j, weights, beside + k * across + x, first + i)
 
 
 @njit(fastmath=_CONTRACTED, forceinline=True)
-def add_products(width, tile, rows, centre, region, pixel, count, products):
-    """``products += (region[pixel + i] rows[centre + i]) tile[i]`` for `count` pixels i, channel by channel."""
+def _add_pair(width, form, rows, sums, i, j, weights, pair, place):
+    weight, its = weights[pair, place], weights[pair, STRIP + place]
+    for channel in range(width):
+        if form == SUM:
+            sums[i, channel] += weight * rows[j, channel]
+            sums[j, channel] += its * rows[i, channel]
+        elif form == DIFFERENCE:
+            difference = rows[i, channel] - rows[j, channel]
+            sums[i, channel] += weight * difference
+            sums[j, channel] -= its * difference
+        elif rows[i, channel] > rows[j, channel]:
+            sums[i, channel] += weight
+            sums[j, channel] -= its
+        elif rows[i, channel] < rows[j, channel]:
+            sums[i, channel] -= weight
+            sums[j, channel] += its
+
+
+@njit(fastmath=_CONTRACTED, forceinline=True)
+def add_products(width, rows, sums, place, region, pixel, count, products):
+    """``products += (region[pixel + i] rows[place + i]) sums[place + i]``, channel by channel, for `count` pixels i."""
     for channel in range(width):
         total = np.float32(0)
         for i in range(count):
-            total += (region[pixel + i] * rows[centre + i, channel]) * tile[i, channel]
+            total += (region[pixel + i] * rows[place + i, channel]) * sums[place + i, channel]
         products[channel] += np.float64(total)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -71,27 +71,22 @@ class Offsets:
 
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
-    logarithms: NDArray[Any]
+    logarithms: NDArray[np.float32]
 
 
 def pair_offsets(reach: tuple[int, int], xy_std: float, space: str = "gaussian") -> Offsets:
     """All pairs of a pixel within `reach` (rows, columns), without the pixel itself."""
-    window = _whole_window(reach, xy_std, space)
-    others = (window.rows != 0) | (window.columns != 0)
-    return Offsets(window.rows[others], window.columns[others], window.logarithms[others].astype(np.float32))
-
-
-def _whole_window(reach, xy_std, space):
-    """The same with the pixel itself, its logarithm -infinity, all of them in order and in double precision."""
     rows, columns = (axis.ravel() for axis in np.mgrid[-reach[0] : reach[0] + 1, -reach[1] : reach[1] + 1])
-    rows, columns = rows.astype(np.int64), columns.astype(np.int64)
+    others = (rows != 0) | (columns != 0)
+    rows, columns = rows[others].astype(np.int64), columns[others].astype(np.int64)
+    return Offsets(rows, columns, _logarithms(rows, columns, xy_std, space).astype(np.float32))
+
+
+def _logarithms(rows, columns, xy_std, space):
+    """Of the weights' spatial part, in double precision."""
     squares = (rows**2 + columns**2).astype(float)
-    itself = len(squares) // 2
-    squares[itself] = 1
     logarithms = -0.5 * np.log(squares) if space == "inverse_distance" else -squares / (2 * float(xy_std) ** 2)
-    logarithms = np.maximum(logarithms, -_LARGEST)
-    logarithms[itself] = -math.inf
-    return Offsets(rows, columns, logarithms)
+    return np.maximum(logarithms, -_LARGEST)
 
 
 @documented((RADIUS, XY_STD, RGB_STD, CONTRAST, SPACE))
@@ -145,13 +140,17 @@ class PairWindow:
         self._bands = bounds(height, self._threads)
         self._reach = min(radius, height - 1), min(radius, width - 1)
         self._space = xy_std, space
-        # The kernels want a neighbour to each side; a pair that leaves the image weighs nothing.
-        window = _whole_window((self._reach[0], max(1, self._reach[1])), *self._space)
-        self._across = int(window.columns[-1])
-        self._margin = _whole_lanes(self._across)
-        self._stride = 2 * self._margin + _whole_lanes(width)
-        self._steps = window.rows * self._stride + window.columns
-        self._logarithms = np.maximum(window.logarithms / math.log(2), -_LARGEST).astype(np.float32)
+        # Each pair once. The kernels want neighbours to each side: a pair that leaves the image weighs nothing.
+        self._across = max(1, self._reach[1])
+        self._beside = 1 if self._across == 1 else max(TOGETHER - 1, self._across)
+        rows, columns = (axis.ravel() for axis in np.mgrid[1 : self._reach[0] + 1, -self._across : self._across + 1])
+        rows, columns = np.append(np.zeros(self._beside, int), rows), np.append(np.arange(self._beside) + 1, columns)
+        logarithms = _logarithms(rows, columns, *self._space) / math.log(2)
+        logarithms[self._reach[1] : self._beside] = -_LARGEST
+        self._logarithms = np.maximum(logarithms, -_LARGEST).astype(np.float32)
+        self._margin = _whole_lanes(max(self._across, self._beside))
+        self._stride = 2 * self._margin + _whole_lanes(width + TOGETHER - 1)
+        self._steps = (rows * self._stride + columns).astype(np.int64)
         channels = -(-len(image) // CHANNELS) * CHANNELS
         self._memory = Memory(4 * (channels + 1) * height * self._stride, 2)
         # At most 1, so that no square overflows; times a power of two, so that nothing is rounded.
@@ -179,22 +178,18 @@ class PairWindow:
 
     def _own_contrast(self) -> float:
         """The root of the mean squared difference over the window's pairs, weighted by the region; 0 where none is."""
-        half = self._steps[len(self._steps) // 2 + 1 :]  # each pair once
+        steps = np.delete(self._steps, np.s_[self._reach[1] : self._beside])
         largest = float(self._region.max())
         region = self._region if 0.5 < largest <= 1 else np.ldexp(self._region, -math.frexp(largest)[1])
         sums = np.empty((self.shape[0], 2))
-        arrays = self._image, region, self._stride, self._margin, self.shape[1], half
+        arrays = self._image, region, self._stride, self._margin, self.shape[1], steps
         tasks = [(*arrays, *band, np.empty((2, LANES)), sums) for band in self._bands]
         run(_pairs.sum_squared_differences_kernel(), tasks)
         total, amount = sums.sum(axis=0)
         return math.sqrt(total / amount) if total > 0 else 0.0
 
     def apply(
-        self,
-        values: ArrayLike,
-        form: str = FORM.default,
-        out: NDArray[np.float32] | None = None,
-        degree: NDArray[np.float32] | None = None,
+        self, values: ArrayLike, form: str = FORM.default, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
         """Weighted sums over each pixel's neighbours, of every channel.
 
@@ -206,8 +201,6 @@ class PairWindow:
             ``sum_j w_ij m_j v_j``, ``sum_j w_ij m_j (v_i - v_j)`` or ``sum_j w_ij m_j sign(v_i - v_j)``.
         out : ndarray, shape (K, H, W), float32, C-contiguous, optional
             Where to write the result; may be `values` itself.
-        degree : ndarray, shape (H, W), float32, C-contiguous, optional
-            Receives ``sum_j w_ij m_j``.
 
         Returns
         -------
@@ -219,11 +212,9 @@ class PairWindow:
             Shapes or types do not fit, NaN or infinity, or sums beyond single precision.
         """
         values = real_array("values", values, ("channels", *self.shape))
-        kind = _FORMS[FORM.checked(form)]
+        form = FORM.checked(form)
         out = output_array("out", out, values.shape, may_be={"values": values})
-        if degree is not None:
-            degree = output_array("degree", degree, self.shape, apart_from={"values": values, "out": out})
-        self._apply(values.copy() if np.may_share_memory(values, out) else values, kind, out, degree)
+        self.products(values.copy() if np.may_share_memory(values, out) else values, form, out)
         return out
 
     def products(self, values: NDArray[np.float32], form: str, out: NDArray[np.float32]) -> tuple[float, float]:
@@ -245,14 +236,11 @@ class PairWindow:
         ValueError
             NaN or infinity, or sums beyond single precision.
         """
-        return self._apply(values, _FORMS[form], out, None)
-
-    def _apply(self, values, form, out, degree):
         product, weights = 0.0, 0.0
         for first in range(0, len(values), WIDTHS[-1]):
             group = slice(first, first + WIDTHS[-1])
-            found = self._apply_group(values[group], form, out[group], degree if first == 0 else None)
-            product, weights = product + found[0], found[1]
+            found, weights = self._apply_group(values[group], _FORMS[form], out[group])
+            product += found
         # Every value and every sum is in the product, which is no number where one of them is none.
         if not math.isfinite(product):
             real_array("values", values, finite=True)
@@ -260,33 +248,29 @@ class PairWindow:
                 raise ValueError("values must not be so large that their sums, times roi, exceed single precision")
         return product, weights
 
-    def _apply_group(self, values, form, out, degree):
+    def _apply_group(self, values, form, out):
         channels, height, width = values.shape
         size = next(size for size in WIDTHS if size >= channels)
         reach = self._reach[0], self._across
-        window_rows, across = 2 * reach[0] + 1, 2 * reach[1] + 1
-        pairs = max(1, _pairs.CHUNK // across) * across
+        across = 2 * reach[1] + 1
+        columns = width + reach[1] + max(reach[1], self._beside) + TOGETHER
+        pairs = self._beside + max(1, _pairs.CHUNK // across) * across
+        ring = (reach[0] + 1) * columns, size
         totals = np.empty((height, 2))
-        no_degree = np.empty(0, np.float32)
-        arrays = values.reshape(channels, -1), self._image, self._region, self._margin, self.shape, reach
-        results = (degree is not None, no_degree if degree is None else degree.reshape(-1), out.reshape(channels, -1))
+        planes, result = values.reshape(channels, -1), out.reshape(channels, -1)
+        given = planes, self._image, self._region, self._margin, self.shape, reach
+        weighing = self._steps, self._logarithms, self._factor
         tasks, rooms = [], []
         for band in self._bands:
-            shapes = [
-                (window_rows * (2 * reach[1] + width + TOGETHER), size),
-                (pairs, APART),
-                (STRIP, size),
-                (APART,),
-            ]
-            room = Memory(4 * sum(math.prod(shape) for shape in shapes), len(shapes))
-            rows, *others = (room.array(shape, np.float32) for shape in shapes)
+            shapes = ring, ring, (pairs, APART), (STRIP,)
+            rooms.append(Memory(4 * sum(math.prod(shape) for shape in shapes), len(shapes)))
+            rows, sums, weights, total = (rooms[-1].array(shape, np.float32) for shape in shapes)
             rows[:] = 0
-            starts, products = np.empty(window_rows, np.int64), np.empty(size)
-            pairwise = self._steps, self._logarithms, self._factor
-            tasks.append((*arrays, *pairwise, *band, rows, starts, *others, products, *results, totals))
-            rooms.append(room)
+            starts, products = np.empty(reach[0] + 1, np.int64), np.empty(size)
+            tasks.append((*given, *weighing, *band, rows, sums, starts, weights, total, products, result, totals))
         run(_pairs.sum_strips_kernel(size, form), tasks)
-        return tuple(float(total) for total in totals.sum(axis=0))
+        product, half = totals.sum(axis=0)
+        return float(product), 2 * float(half)
 
 
 def _whole_lanes(count):

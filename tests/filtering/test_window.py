@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rloss_caffe.filtering import _choice, _pairs, _plain_pairs
 from rloss_caffe.filtering.window import FORM, PairWindow, pair_offsets
+from rloss_caffe.numerics.memory import Memory
 
 
 def twin(matrix, values, roi, form):
@@ -36,11 +37,12 @@ def test_every_width(form, channels):
     image, values = smooth_image(7, 70), rng.rand(channels, 7, 70).astype(np.float32)
     values[:, :, 30:40] = values[:, :, 30:31]  # equal neighbours
     roi = (rng.rand(7, 70) * (rng.rand(7, 70) > 0.2)).astype(np.float32)
-    degree = np.empty((7, 70), np.float32)
-    found = PairWindow(image, 3, 2.5, 40, roi=roi).apply(values, form, degree=degree)
-    sums, expected = twin(window_matrix(image, 3, 2.5, 40), values, roi, form)
+    found = np.empty_like(values)
+    product, weights = PairWindow(image, 3, 2.5, 40, roi=roi).products(values, form, found)
+    sums, degree = twin(window_matrix(image, 3, 2.5, 40), values, roi, form)
     np.testing.assert_allclose(found, sums, atol=2e-6 * np.abs(sums).max())
-    np.testing.assert_allclose(degree, expected, rtol=1e-5, atol=1e-7)
+    assert product == pytest.approx((roi * values * sums).sum(), rel=1e-5, abs=1e-6 * (roi * values * abs(sums)).sum())
+    assert weights == pytest.approx((roi * degree).sum(), rel=1e-6)
 
 
 @pytest.mark.parametrize("channels, size, radius", [(3, (4, 67), 2), (21, (9, 17), 6)])
@@ -53,6 +55,23 @@ def test_generated_and_plain_loops_agree_bit_for_bit(monkeypatch, form, channels
         monkeypatch.setattr(_choice, "_is_plain", is_plain)
         results.append(window.apply(values, form))
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("radius", [1, 2, 5])
+@pytest.mark.parametrize("width", [1, 2, 16, 17, 31, 33, 48, 50])
+def test_what_memory_held_before_does_not_matter(monkeypatch, radius, width):
+    """Sums for a few pixels together reach beyond the image, where nothing may be read that nobody wrote."""
+    values = np.random.RandomState(0).rand(3, 7, width).astype(np.float32)
+    expected = PairWindow(smooth_image(7, width), radius, num_threads=2).apply(values)
+    give = Memory.array
+
+    def give_dirty(self, shape, dtype):
+        array = give(self, shape, dtype)
+        array.view(np.uint8)[...] = 255  # NaN
+        return array
+
+    monkeypatch.setattr(Memory, "array", give_dirty)
+    np.testing.assert_array_equal(PairWindow(smooth_image(7, width), radius, num_threads=2).apply(values), expected)
 
 
 def test_more_pairs_than_are_held_at_a_time():
@@ -149,9 +168,6 @@ def test_output_and_values():
     expected = window.apply(values, "difference")
     assert window.apply(values, "difference", values) is values
     np.testing.assert_array_equal(values, expected)
-    with pytest.raises(ValueError, match="degree must not share memory with out"):
-        out = np.empty((2, 6, 7), np.float32)
-        window.apply(values, out=out, degree=out[0])
     with pytest.raises(ValueError, match=r"values must have shape \(channels, 6, 7\)"):
         window.apply(values[:, 1:])
     with pytest.raises(ValueError, match="form must be one of sum, difference, sign, found 'all'"):
