@@ -126,16 +126,17 @@ class _Colours:
             with three:
                 write(self._of_three)
 
-    def _add(self, bases, own, step, total):
+    def _differences(self, bases, own, step):
         builder = self._builder
-        for base, colour in zip(bases, own):
-            difference = builder.fsub(colour, _load(builder, builder.gep(base, [step])))
-            total = _add_product(builder, total, difference, difference)
-        return total
+        return [builder.fsub(colour, _load(builder, builder.gep(base, [step]))) for base, colour in zip(bases, own)]
 
     def _of_three(self, step):
         """From those of the pixels that lie `step` behind."""
-        return self._add(self._bases, self._own, step, _all_lanes(0))
+        first, *others = self._differences(self._bases, self._own, step)
+        total = self._builder.fmul(first, first)
+        for difference in others:
+            total = _add_product(self._builder, total, difference, difference)
+        return total
 
     def _of_all(self, step):
         builder = self._builder
@@ -143,7 +144,10 @@ class _Colours:
         def add(group, totals):
             behind = builder.mul(builder.mul(builder.add(group, _integer(1)), _integer(CHANNELS)), self._plane)
             bases = [builder.gep(base, [behind]) for base in self._bases]
-            return [self._add(bases, [_load(builder, base) for base in bases], step, totals[0])]
+            (total,) = totals
+            for difference in self._differences(bases, [_load(builder, base) for base in bases], step):
+                total = _add_product(builder, total, difference, difference)
+            return [total]
 
         return _loop(builder, self._more, [self._of_three(step)], add)[0]
 

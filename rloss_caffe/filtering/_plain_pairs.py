@@ -56,10 +56,16 @@ def exp2_of_negative(power):
     return np.int32(np.float32(value).view(np.int32) + exponent).view(np.float32)
 
 
+@njit(forceinline=True)
+def _square(value):
+    """Rounded: of a sum of two products either one could be that which is not, and compilers choose."""
+    return value * value
+
+
 @njit(fastmath=_CONTRACTED, forceinline=True)
 def _squared_difference(image, one, other):
-    total = np.float32(0)
-    for channel in range(image.shape[0]):
+    total = _square(image[0, one] - image[0, other])
+    for channel in range(1, image.shape[0]):
         difference = image[channel, one] - image[channel, other]
         total += difference * difference
     return total
