@@ -132,11 +132,9 @@ class _Colours:
 
     def _of_three(self, step):
         """From those of the pixels that lie `step` behind."""
-        first, *others = self._differences(self._bases, self._own, step)
-        total = self._builder.fmul(first, first)
-        for difference in others:
-            total = _add_product(self._builder, total, difference, difference)
-        return total
+        first, second, third = self._differences(self._bases, self._own, step)
+        total = self._builder.fadd(self._builder.fmul(first, first), self._builder.fmul(second, second))
+        return _add_product(self._builder, total, third, third)
 
     def _of_all(self, step):
         builder = self._builder

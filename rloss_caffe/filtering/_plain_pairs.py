@@ -56,16 +56,16 @@ def exp2_of_negative(power):
     return np.int32(np.float32(value).view(np.int32) + exponent).view(np.float32)
 
 
-@njit(forceinline=True)
-def _square(value):
-    """Rounded: of a sum of two products either one could be that which is not, and compilers choose."""
-    return value * value
+@njit(fastmath=False, forceinline=True)  # without a word it would have the caller's
+def _sum_of_squares(one, other):
+    """Each rounded: either product could be the one that is not, and compilers differ in their choice."""
+    return one * one + other * other
 
 
 @njit(fastmath=_CONTRACTED, forceinline=True)
 def _squared_difference(image, one, other):
-    total = _square(image[0, one] - image[0, other])
-    for channel in range(1, image.shape[0]):
+    total = _sum_of_squares(image[0, one] - image[0, other], image[1, one] - image[1, other])
+    for channel in range(2, image.shape[0]):
         difference = image[channel, one] - image[channel, other]
         total += difference * difference
     return total
