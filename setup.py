@@ -14,7 +14,7 @@ VERSION = runpy.run_path(os.path.join(HERE, "rloss_caffe", "version.py"))["__ver
 CAFFE_WHEEL = "python_version < '3.10' and sys_platform == 'linux' and platform_machine == 'x86_64'"
 
 IMAGES = ["opencv-python-headless", "pillow"]
-DRAW = ["bottle>=0.12.25", "waitress>=2.1"] + IMAGES
+DRAW = ["bottle>=0.13", "waitress>=2.1"] + IMAGES
 PICTURES = ["matplotlib>=3.7", "scikit-image", "tqdm"] + IMAGES
 
 # Where a release is published: its page's address, as https://HOST/OWNER/NAME. Links and pictures of the README then
