@@ -160,10 +160,13 @@ def make_blur_kernel(loops, width):
     return (blur,)
 
 
-def add_bands(lattices, start, end):
-    """Sum the points ``start .. end`` of the bands' lattices (bands, points, width) into the first."""
-    for other in lattices[1:]:
-        lattices[0, start:end] += other[start:end]
+@jit
+def add_band(own, numbers, start, end, lattice):
+    """Add the points ``start .. end`` of a band's own lattice (points, width), whose ``numbers`` are the lattice's."""
+    for point in range(start, end):
+        row, total = own[point], lattice[numbers[point]]
+        for channel in range(row.shape[0]):
+            total[channel] += row[channel]
 
 
 @jit

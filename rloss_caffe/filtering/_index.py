@@ -282,10 +282,3 @@ def make_index_kernels(loops, dimension, words):
                 before[np.uint64(axis), np.uint64(number)] = scratch[row, np.uint64(number + 1)]
 
     return index_simplices, merge, find_neighbours
-
-
-@jit
-def renumber(vertices, start, end, renumbered):
-    """Replace a band's own point numbers by the lattice's."""
-    for place in range(start, end):
-        vertices[np.uint64(place)] = renumbered[np.uint64(vertices[np.uint64(place)])]

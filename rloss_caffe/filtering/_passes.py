@@ -7,7 +7,7 @@ zero, the neighbour that is absent. What threads add up is split the same way in
 import numpy as np
 
 from rloss_caffe.filtering import _apply
-from rloss_caffe.filtering._plain import LANES, TILE
+from rloss_caffe.filtering._plain import TILE
 from rloss_caffe.numerics.memory import Memory
 from rloss_caffe.numerics.threads import bounds, run
 
@@ -28,8 +28,8 @@ _BLOCK = 512  # points of one partial sum
 
 def memory_for(lattice, channels, targets):
     """Memory for one `splat` and so many targets of a `blur`."""
-    arrays = len(_bands(lattice)) + targets
-    return Memory(4 * arrays * (lattice.num_vertices + 1) * _width(channels), 1 + targets)
+    rows = (1 + targets) * (lattice.num_vertices + 1) + sum(len(numbers) for _, _, numbers in lattice._bands[1:])
+    return Memory(4 * rows * _width(channels), targets + len(lattice._bands))
 
 
 def splat(lattice, memory, values, roi, channels):
@@ -39,19 +39,22 @@ def splat(lattice, memory, values, roi, channels):
     """
     width = _width(channels)
     kernel, _, _ = _apply.apply_kernels(lattice.dimension + 1, width)
-    bands = _bands(lattice)
-    size = lattice.num_vertices
-    # One lattice a band, so that threads never write the same point.
-    lattices = memory.array((len(bands), size + 1, width), np.float32)
-    lattices[:] = 0
-    tasks = [
-        (values, roi, lattice._vertices, lattice._weights, start, end, np.ones((TILE, width), np.float32), own)
-        for (start, end), own in zip(bands, lattices)
-    ]
-    is_finite = all(run(kernel, tasks))
-    if len(bands) > 1:
-        run(_apply.add_bands, [(lattices, start, end) for start, end in _pieces(lattice, width)])
-    return lattices[0], is_finite
+    tasks = []
+    for start, end, numbers in lattice._bands:
+        # One lattice a band, so that threads never write the same point.
+        own = memory.array((lattice.num_vertices + 1 if numbers is None else len(numbers), width), np.float32)
+        tile = np.ones((TILE, width), np.float32)
+        tasks.append((kernel, (values, roi, lattice._vertices, lattice._weights, start, end, tile, own)))
+    is_finite = all(run(_splat_band, tasks))
+    (_, (*_, total)), *others = tasks
+    for (_, _, numbers), (_, (*_, own)) in zip(lattice._bands[1:], others):
+        run(_apply.add_band, [(own, numbers, *piece, total) for piece in _pieces(lattice, len(own), width)])
+    return total, is_finite
+
+
+def _splat_band(kernel, arguments):
+    arguments[-1][:] = 0
+    return kernel(*arguments)
 
 
 def blur(lattice, source, memory, reverse=False, keep=False):
@@ -64,7 +67,7 @@ def blur(lattice, source, memory, reverse=False, keep=False):
     axes = np.arange(lattice.dimension + 1)
     if reverse:
         axes = axes[::-1].copy()
-    pieces = _pieces(lattice, width)
+    pieces = _pieces(lattice, lattice.num_vertices, width)
     target = memory.array(source.shape, np.float32)
     target[-1] = 0
     # With several threads, each axis waits for the one before; alone, one call does all but the first.
@@ -87,9 +90,11 @@ def check_finite(blurred, channels, values, roi):
 def slice_to(lattice, blurred, out):
     """Interpolate the values at the pixels, (channels, n)."""
     _, _, kernel = _apply.apply_kernels(lattice.dimension + 1, blurred.shape[1])
-    arrays = blurred, lattice._vertices, lattice._weights, _alpha(lattice)
-    width = blurred.shape[1]
-    run(kernel, [(*arrays, start, end, np.empty((TILE, width), np.float32), out) for start, end in _bands(lattice)])
+    tasks = []
+    for start, end, numbers in lattice._bands:
+        tile = np.empty((TILE, blurred.shape[1]), np.float32)
+        tasks.append((kernel, blurred, numbers, (*_simplices(lattice), start, end, tile, out)))
+    run(_slice_band, tasks)
 
 
 def slice_combination(lattice, blurred, column, values, planes, terms, keep, out):
@@ -97,14 +102,22 @@ def slice_combination(lattice, blurred, column, values, planes, terms, keep, out
     kernel = _apply.combine_kernel(lattice.dimension + 1, blurred.shape[1])
     roi, inside, factor, degree = planes
     own, added, slope = terms
-    arrays = blurred, lattice._vertices, lattice._weights, _alpha(lattice), column, values, roi, inside, factor
-    arrays += degree, own, added, np.float32(slope), keep
-    tasks = [
-        (*arrays, start, end, np.empty((TILE, blurred.shape[1]), np.float32), np.zeros((2, TILE)), out)
-        for start, end in _bands(lattice)
-    ]
-    run(kernel, tasks)
-    return sum(task[-2].sum(axis=1) for task in tasks)
+    arrays = *_simplices(lattice), column, values, roi, inside, factor, degree, own, added, np.float32(slope), keep
+    tasks, sums = [], np.zeros((len(lattice._bands), 2, TILE))
+    for (start, end, numbers), part in zip(lattice._bands, sums):
+        tile = np.empty((TILE, blurred.shape[1]), np.float32)
+        tasks.append((kernel, blurred, numbers, (*arrays, start, end, tile, part, out)))
+    run(_slice_band, tasks)
+    return sum(part.sum(axis=1) for part in sums)
+
+
+def _slice_band(kernel, blurred, numbers, arguments):
+    """With a band's own numbers of its points."""
+    if numbers is not None:
+        width = blurred.shape[1]
+        memory = Memory(4 * len(numbers) * width)
+        blurred = np.take(blurred, numbers, 0, memory.array((len(numbers), width), np.float32), "clip")
+    kernel(blurred, *arguments)
 
 
 def point_products(lattice, one, other, degree):
@@ -114,7 +127,7 @@ def point_products(lattice, one, other, degree):
     """
     blocks = -(-lattice.num_vertices // _BLOCK)
     partial = np.zeros((blocks, 2, one.shape[1]))
-    pieces = bounds(blocks, len(_pieces(lattice, one.shape[1])))
+    pieces = bounds(blocks, len(_pieces(lattice, lattice.num_vertices, one.shape[1])))
     run(_apply.point_products, [(one, other, degree, _BLOCK, start, end, partial) for start, end in pieces])
     return float(_alpha(lattice)) * partial.sum(axis=0)
 
@@ -127,12 +140,11 @@ def _alpha(lattice):
     return np.float32(1 / (1 + 2.0**-lattice.dimension))
 
 
-def _bands(lattice):
-    return bounds(lattice.num_points, lattice._threads(), LANES)
+def _simplices(lattice):
+    return lattice._vertices, lattice._weights, _alpha(lattice)
 
 
-def _pieces(lattice, width):
-    size = lattice.num_vertices
+def _pieces(lattice, size, width):
     return bounds(size, lattice._threads() if size * width > _SMALL_BLUR else 1)
 
 

@@ -138,7 +138,8 @@ class PermutohedralLattice:
 
     @property
     def nbytes(self) -> int:
-        return self._weights.nbytes + self._vertices.nbytes + self._before.nbytes + self._after.nbytes
+        numbers = sum(numbers.nbytes for _, _, numbers in self._bands[1:])
+        return self._weights.nbytes + self._vertices.nbytes + self._before.nbytes + self._after.nbytes + numbers
 
     def filter(
         self,
@@ -260,29 +261,23 @@ class PermutohedralLattice:
         if beyond:
             return beyond
         lattice, *others = (band for band, _ in results)
-        renumbering = []
-        for (first, last), band in zip(bands[1:], others):
+        numbers = [None]
+        for band in others:
             while lattice.count + band.count > lattice.capacity:
                 lattice.grow(merge)
-            renumbered = lattice.add(band.arrays[1][: band.count], merge)
-            renumbering.append((first * LANES, min(last * LANES, total), renumbered))
+            numbers.append(lattice.add(band.arrays[1][: band.count], merge))
+        ends = [(first * LANES, min(last * LANES, self.num_points)) for first, last in bands]
+        self._bands = [(*each, own) for each, own in zip(ends, numbers)]
 
         shape = dimension + 1, lattice.count
         self._neighbours = Memory(8 * math.prod(shape), 2)
         self._before, self._after = (self._neighbours.array(shape, np.int32) for _ in range(2))
-        flat = self._vertices.reshape(-1)
-        parts = bounds(dimension + 1, self._threads())
 
-        def finish(part):
-            for first, last, renumbered in renumbering:
-                start, end = (
-                    (first + (last - first) * each // len(parts)) * (dimension + 1) for each in (part, part + 1)
-                )
-                _index.renumber(flat, start, end, renumbered)
+        def find(first, last):
             scratch = _index.one_key(words), np.empty((3, lattice.count + 2), np.int32)
-            find_neighbours(*lattice.arrays, steps, *parts[part], self._before, self._after, *scratch)
+            find_neighbours(*lattice.arrays, steps, first, last, self._before, self._after, *scratch)
 
-        run(finish, [(part,) for part in range(len(parts))])
+        run(find, bounds(dimension + 1, self._threads()))
         return 0
 
 

@@ -2,14 +2,16 @@
 
 Numba's own parallel loops are not used: their default threading layer (workqueue) must not be entered by two Python
 threads at once and kills the process when it is, and two nets in two threads are ordinary use here. A shared pool of
-Python threads has no such limit, needs no OpenMP or TBB library, and works the same everywhere.
+Python threads has no such limit, needs no OpenMP or TBB library, and works the same everywhere. An executor of the
+standard library takes 15 microseconds more a task, and an image of 321 x 321 is worked on in four steps of 0.3 to 1 ms.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, Callable, Sequence
 
 from rloss_caffe.numerics.arrays import whole_number
@@ -17,8 +19,8 @@ from rloss_caffe.numerics.arrays import whole_number
 __all__ = ["bounds", "for_each_image", "get_num_threads", "resolve_num_threads", "run", "set_num_threads"]
 
 _lock = threading.Lock()
-_pool = None
-_pool_size = 0
+_idle: list[_Worker] = []
+_workers = 0  # those in use included
 _num_threads = None
 
 
@@ -100,7 +102,8 @@ def bounds(length: int, parts: int, multiple: int = 1) -> list[tuple[int, int]]:
 def run(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Call ``function(*task)`` for every task, in parallel; the caller's thread does its share.
 
-    `function` should spend its time with the GIL released. It must not call `run` itself with more than one task.
+    `function` should spend its time with the GIL released. It must not call `run` itself with more than one task, nor
+    wait for another task: where other callers have the threads, the caller does what is left.
 
     Parameters
     ----------
@@ -115,16 +118,16 @@ def run(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> list[
     tasks = list(tasks)
     if len(tasks) <= 1:
         return [function(*task) for task in tasks]
-    pool = _get_pool(len(tasks) - 1)
-    futures = [pool.submit(function, *task) for task in tasks[1:]]
-    try:
-        first = function(*tasks[0])
-    finally:
-        errors = [future.exception() for future in futures]  # waits: no task may outlive the arrays it works on
-    for error in errors:
+    workers = _borrow(len(tasks) - 1)
+    for worker, task in zip(workers, tasks[1:]):
+        worker.give(function, task)
+    outcomes = [_outcome(function, task) for task in (tasks[0], *tasks[len(workers) + 1 :])]
+    outcomes[1:1] = [worker.take() for worker in workers]
+    _idle.extend(workers)
+    for _, error in outcomes:
         if error is not None:
             raise error
-    return [first] + [future.result() for future in futures]
+    return [result for result, _ in outcomes]
 
 
 def for_each_image(function: Callable[[int, int], Any], count: int, num_threads: int | None = None) -> list[Any]:
@@ -166,21 +169,76 @@ def for_each_image(function: Callable[[int, int], Any], count: int, num_threads:
     return results
 
 
-def _get_pool(size):
-    """The shared pool, grown when a caller wants more threads than it has."""
-    global _pool, _pool_size
+class _Worker:
+    """A thread that does one task after the other."""
+
+    def __init__(self):
+        self._tasks, self._ends = SimpleQueue(), SimpleQueue()
+        self._outcome = None
+        self._thread = threading.Thread(target=self._work, name="rloss_caffe", daemon=True)
+        self._thread.start()
+
+    def give(self, function, task):
+        self._tasks.put((function, task))
+
+    def take(self):
+        """The task's result and its exception, one of them None.
+
+        No task may outlive the arrays it works on: an interrupt, which may come at any time, waits for it.
+        """
+        interrupt = None
+        while self._outcome is None:
+            try:
+                self._ends.get()
+            except BaseException as error:
+                interrupt = error
+        (result, error), self._outcome = self._outcome, None
+        return result, interrupt or error
+
+    def end(self):
+        self.give(None, ())
+        self._thread.join()
+
+    def _work(self):
+        while True:
+            function, task = self._tasks.get()
+            if function is None:
+                break
+            self._outcome = _outcome(function, task)
+            del function, task  # the arrays are their owner's
+            self._ends.put(None)
+
+
+def _outcome(function, task):
+    try:
+        return function(*task), None
+    except BaseException as error:
+        return None, error
+
+
+def _borrow(count):
+    """So many idle workers, or as many as can be had: the others work for other callers."""
+    global _workers
     with _lock:
-        if _pool is None or size > _pool_size:
-            _pool = ThreadPoolExecutor(max_workers=size, thread_name_prefix="rloss_caffe")
-            _pool_size = size
-        return _pool
+        borrowed = [_idle.pop() for _ in range(min(count, len(_idle)))]
+        while len(borrowed) < count and _workers < count:
+            borrowed.append(_Worker())
+            _workers += 1
+    return borrowed
 
 
-def _forget_pool():
+def _end_workers():
+    """Before the interpreter ends: a thread must not come back to it after that."""
+    while _idle:
+        _idle.pop().end()
+
+
+def _forget_workers():
     """A forked child has none of the parent's threads."""
-    global _pool, _pool_size, _lock
-    _pool, _pool_size, _lock = None, 0, threading.Lock()
+    global _idle, _workers, _lock
+    _idle, _workers, _lock = [], 0, threading.Lock()
 
 
+atexit.register(_end_workers)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_forget_workers)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -98,6 +99,78 @@ def test_an_exception_is_raised_after_all_tasks_have_ended():
         run(task, [(number,) for number in range(5)])
     assert sorted(ended) == [0, 2, 3, 4]
     assert run(task, []) == []
+
+
+def test_callers_share_the_threads_and_none_waits_for_another():
+    """Each caller does what no thread is there for."""
+    run(abs, [(-1,)] * 4)
+    before = threading.active_count()
+    counts, everyone = [], threading.Barrier(6)
+
+    def task(number):
+        counts.append(threading.active_count())
+        time.sleep(0.01)
+        return number**2
+
+    def call(results):
+        everyone.wait(30)
+        for _ in range(5):
+            results.append(run(task, [(number,) for number in range(4)]))
+
+    results = [[] for _ in range(6)]
+    callers = [threading.Thread(target=call, args=(own,)) for own in results]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert all(own == [[0, 1, 4, 9]] * 5 for own in results)
+    assert max(counts) <= before + len(callers)
+
+
+def test_an_interrupt_waits_for_the_tasks_and_leaves_the_threads_usable():
+    code = """
+import os, signal, threading, time
+from rloss_caffe.numerics.threads import run
+signal.signal(signal.SIGINT, signal.default_int_handler)
+ended = []
+def task(number):
+    if number:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+    ended.append(number)
+for turn in range(3):
+    ended.clear()
+    try:
+        run(task, [(0,), (1,), (2,)])
+    except KeyboardInterrupt:
+        assert sorted(ended) == [0, 1, 2] or 0 not in ended and sorted(ended) == [1, 2], ended
+    else:
+        raise AssertionError("was not interrupted")
+names = run(lambda: (time.sleep(0.2), threading.current_thread().name)[1], [()] * 3)
+assert names[0] == "MainThread" and names[1:] == ["rloss_caffe"] * 2, names
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("daemon", [False, True])
+def test_a_process_ends_while_threads_are_at_work(daemon):
+    """Its last call was a moment ago, or another thread calls all the time."""
+    code = f"""
+import threading
+import numpy as np
+from rloss_caffe import PermutohedralLattice
+lattice = PermutohedralLattice(np.random.RandomState(0).randn(2, 1 << 15), num_threads=3)
+values = np.ones((2, lattice.num_points))
+def work():
+    while True:
+        lattice.filter(values)
+if {daemon}:
+    threading.Thread(target=work, daemon=True).start()
+for _ in range(3):
+    lattice.filter(values)
+"""
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
