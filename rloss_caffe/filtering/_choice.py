@@ -1,6 +1,7 @@
 """Which inner loops the lattice runs on: the generated ones, or where those do not compile, their plain twins.
 
-The generated loops (`_embed`, `_rows`) are LLVM instructions written through Numba's extension interface. They rely on
+The generated loops (`_embed`, `_rows`, `_generated_pairs`) are LLVM instructions written through Numba's extension
+interface. They rely on
 
 * ``numba.extending.intrinsic(prefer_literal=True)``: an intrinsic gets the type of an integer constant of a closure as
   a literal, with its ``literal_value``, and returns ``types.void(...)`` and a function that writes the code;
@@ -8,8 +9,9 @@ The generated loops (`_embed`, `_rows`) are LLVM instructions written through Nu
   ``shape``, a tuple of 64-bit sizes; items of a C-contiguous array lie in order, with nothing between them;
 * ``context.get_dummy_value()`` as the value of a void function;
 * ``llvmlite.ir``: vector types and constants, ``builder.gep``, ``bitcast``, ``load`` and ``store`` with ``align``,
-  ``shuffle_vector``, ``insert_element``, ``select``, ``if_then``, a loop of ``append_basic_block``, ``cbranch`` and
-  ``phi``, and the arithmetic, whose flag ``contract`` lets a product and a sum round once; a type's ``as_pointer()``
+  ``shuffle_vector``, ``insert_element``, ``select``, ``if_then``, ``if_else``, a loop of ``append_basic_block``,
+  ``cbranch`` and ``phi``, and the arithmetic, whose flag ``contract`` lets a product and a sum round once (where both
+  terms of a sum are products, versions differ in the one that they do not round); a type's ``as_pointer()``
   (pointers that know what they point to: llvmlite passes them on as LLVM's opaque pointers where those are in use);
 * LLVM itself: the functions ``llvm.rint.v16f32`` and ``llvm.fabs.v16f32``; that without fast-math flags no operation
   is reassociated or fused; that vectors wider than the machine's are split.

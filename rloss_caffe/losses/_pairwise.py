@@ -552,9 +552,7 @@ def _single(values):
 
 def _inverse_root(degree):
     """degree^-1/2, and 0 where the degree is not above 0: outside the region it can be a little below."""
-    positive = degree > 0
-    root = np.sqrt(degree, out=np.ones_like(degree), where=positive)
-    return np.divide(1, root, out=np.zeros_like(degree), where=positive)
+    return 1 / np.sqrt(np.where(degree > 0, degree, np.float32(np.inf)))
 
 
 def filtered_memory(
