@@ -259,13 +259,11 @@ def sum_window(typing_context, width, form, near, rows, sums, own, beside, start
             """The sums of one pixel and another, after what their pair adds to them."""
             if kind == SUM:
                 return _add_product(builder, mine, weight, other), _add_product(builder, its, back, value)
-            difference = builder.fsub(value, other)
-            if kind == DIFFERENCE:
-                away = builder.fsub(its, builder.fmul(back, difference, flags=["contract"]), flags=["contract"])
-                return _add_product(builder, mine, weight, difference), away
-            sign = _sign(builder, difference)
-            away = builder.fsub(its, builder.fmul(back, sign, flags=["contract"]), flags=["contract"])
-            return _add_product(builder, mine, weight, sign), away
+            term = builder.fsub(value, other)
+            if kind != DIFFERENCE:
+                term = _sign(builder, term)
+            less = builder.fsub(its, builder.fmul(back, term, flags=["contract"]), flags=["contract"])
+            return _add_product(builder, mine, weight, term), less
 
         def add_column(top, x, totals, pixels, other, its):
             """What is x behind the window row's begin and these pixels: each joins the other's sums."""

@@ -153,8 +153,12 @@ class PairWindow:
         self._steps = (rows * self._stride + columns).astype(np.int64)
         channels = -(-len(image) // CHANNELS) * CHANNELS
         self._memory = Memory(4 * (channels + 1) * height * self._stride, 2)
-        # At most 1, so that no square overflows; times a power of two, so that nothing is rounded.
-        scale = 2.0 ** min(-math.frexp(largest)[1], 126)
+        # Times a power of two, so that nothing is rounded: one with which no square overflows, and none that counts
+        # vanishes, though one pixel be as large as single precision allows.
+        exponent = -math.frexp(largest)[1]  # makes the largest at most 1
+        if contrast == "fixed":
+            exponent = min(exponent + 60, -math.frexp(rgb_std)[1])
+        scale = 2.0 ** min(exponent, 126)
         self._image = self._with_margins(image, np.float32(scale), channels)
         self._region = self._with_margins(region[np.newaxis], np.float32(1), 1)[0]
         self.rgb_std = self._own_contrast() / scale if contrast == "image" else rgb_std

@@ -143,6 +143,16 @@ def test_extreme_bandwidths(xy_std, rgb_std):
     np.testing.assert_allclose(found[0], window_matrix(image, 2, xy_std, rgb_std).sum(1).reshape(6, 7), rtol=1e-5)
 
 
+@pytest.mark.parametrize("huge", [1e20, 1e30, 3e38])
+def test_one_huge_value_changes_no_other_pair(huge):
+    """What marks missing data, say."""
+    image = smooth_image(6, 7)
+    image[1, 2, 3] = huge
+    found = PairWindow(image, 2, 3, 30).apply(np.ones((1, 6, 7)))
+    expected = window_matrix(image, 2, 3, 30).sum(1).reshape(6, 7)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+
+
 def test_exponential():
     @numba.njit
     def each(powers, out):
