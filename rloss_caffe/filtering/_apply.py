@@ -161,15 +161,6 @@ def make_blur_kernel(loops, width):
 
 
 @jit
-def add_band(own, numbers, start, end, lattice):
-    """Add the points ``start .. end`` of a band's own lattice (points, width), whose ``numbers`` are the lattice's."""
-    for point in range(start, end):
-        row, total = own[point], lattice[numbers[point]]
-        for channel in range(row.shape[0]):
-            total[channel] += row[channel]
-
-
-@jit
 def point_products(one, other, degree, block, start, end, partial):
     """Sums over the points of each of the blocks ``start .. end``: ``one_k other_k`` and ``one_k degree``."""
     for part in range(start, end):

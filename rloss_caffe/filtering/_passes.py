@@ -48,13 +48,21 @@ def splat(lattice, memory, values, roi, channels):
     is_finite = all(run(_splat_band, tasks))
     (_, (*_, total)), *others = tasks
     for (_, _, numbers), (_, (*_, own)) in zip(lattice._bands[1:], others):
-        run(_apply.add_band, [(own, numbers, *piece, total) for piece in _pieces(lattice, len(own), width)])
+        pieces = [slice(*piece) for piece in _pieces(lattice, len(own), width)]
+        run(_add_band, [(own[piece], numbers[piece], total) for piece in pieces])
     return total, is_finite
 
 
 def _splat_band(kernel, arguments):
     arguments[-1][:] = 0
     return kernel(*arguments)
+
+
+def _add_band(own, numbers, total):
+    """In NumPy, which takes 50 us longer than a kernel, and 0.2 s less to be compiled."""
+    memory = Memory(own.nbytes)
+    own += np.take(total, numbers, 0, memory.array(own.shape, np.float32), "clip")
+    total[numbers] = own
 
 
 def blur(lattice, source, memory, reverse=False, keep=False):

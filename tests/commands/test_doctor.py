@@ -115,11 +115,11 @@ def test_bad_thread_setting(no_caffe):
 # Small kernels of two rooms.
 COMPILES = """
 import numpy as np
-from rloss_caffe.filtering._apply import add_band
+from rloss_caffe.filtering._apply import point_products
 from rloss_caffe.numerics.products import dot
 ones = np.ones((2, 5), np.float32)
 dot(ones, ones[0], ones)
-add_band(ones, np.zeros(2, np.int32), 0, 2, np.ones((1, 5), np.float32))
+point_products(ones, ones, ones[:, 0], 2, 0, 1, np.zeros((1, 2, 5)))
 """
 
 
