@@ -8,7 +8,6 @@ from rloss_caffe.filtering._rows import (
     slice_pixel,
     splat_pixel,
     store_tile,
-    sum_pairs,
 )
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "slice_pixel",
     "splat_pixel",
     "store_tile",
-    "sum_pairs",
 ]
 
 NAME = "generated"

@@ -8,11 +8,8 @@ import numpy as np
 from numba import njit
 
 __all__ = [
-    "DIFFERENCE",
     "LANES",
     "NAME",
-    "SIGN",
-    "SUM",
     "TILE",
     "blur_row",
     "combine_tile",
@@ -25,13 +22,11 @@ __all__ = [
     "slice_pixel",
     "splat_pixel",
     "store_tile",
-    "sum_pairs",
 ]
 
 NAME = "plain"
 LANES = 16  # pixels embedded together
 TILE = 8  # pixels transposed together
-SUM, DIFFERENCE, SIGN = 0, 1, 2  # what `sum_pairs` takes of a pair of pixels
 
 
 @njit
@@ -210,25 +205,3 @@ def combine_pixels(count, tile, values, roi, inside, factor, degree, own, added,
 def combine_tile(width, tile, values, roi, inside, factor, degree, own, added, slope, keep, first, out, sums):
     """`combine_pixels` for eight."""
     combine_pixels(TILE, tile, values, roi, inside, factor, degree, own, added, slope, keep, first, out, sums)
-
-
-@njit(fastmath={"contract"}, forceinline=True)
-def sum_pairs(width, form, pixels, target, first, rows, centre, steps, weights, column, count):
-    """For neighbouring pixels i, sums over `count` pairs: ``target[first + i] += weights[:, column + i] * term``.
-
-    The term is ``other`` (SUM), ``own - other`` (DIFFERENCE) or the sign of that (SIGN), with ``own`` the row
-    ``rows[centre + i]`` and ``other`` the row that lies ``steps[pair]`` behind it.
-    """
-    for pixel in range(pixels):
-        for pair in range(count):
-            weight = weights[pair, column + pixel]
-            for channel in range(width):
-                own, other = rows[centre + pixel, channel], rows[centre + pixel + steps[pair], channel]
-                if form == SUM:
-                    target[first + pixel, channel] += weight * other
-                elif form == DIFFERENCE:
-                    target[first + pixel, channel] += weight * (own - other)
-                elif own > other:
-                    target[first + pixel, channel] += weight
-                elif own < other:
-                    target[first + pixel, channel] -= weight

@@ -9,9 +9,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from rloss_caffe.filtering._plain import DIFFERENCE, LANES, SUM, TILE
+from rloss_caffe.filtering._plain import LANES, TILE
 
-__all__ = ["blur_row", "combine_tile", "load_tile", "slice_pixel", "splat_pixel", "store_tile", "sum_pairs"]
+__all__ = ["blur_row", "combine_tile", "load_tile", "slice_pixel", "splat_pixel", "store_tile"]
 
 # Pixels: memory is asked for as long before it is needed as it takes to answer, and not much earlier.
 SIMPLICES_AHEAD, PLANES_AHEAD = 64, 32
@@ -315,82 +315,3 @@ def combine_tile(
 
     arrays = tile, values, roi, inside, factor, degree, own, added
     return types.void(width, *arrays, types.float32, types.boolean, types.int64, out, sums), generate
-
-
-def _add_product(builder, total, weight, value):
-    """``total + weight * value``, rounded once where the machine can: as `_plain` has it."""
-    return builder.fadd(total, builder.fmul(weight, value, flags=["contract"]), flags=["contract"])
-
-
-def _add_with_sign(builder, total, weight, value):
-    """``total`` plus or minus the weight, by the sign of the value; at 0 the total as it is."""
-    integers = ir.VectorType(_I32, total.type.count)
-    sign = builder.and_(builder.bitcast(value, integers), ir.Constant(integers, [-(2**31)] * total.type.count))
-    signed = builder.bitcast(builder.xor(builder.bitcast(weight, integers), sign), total.type)
-    zero = ir.Constant(total.type, [0.0] * total.type.count)
-    return builder.select(builder.fcmp_ordered("!=", value, zero), builder.fadd(total, signed), total)
-
-
-@intrinsic(prefer_literal=True)
-def sum_pairs(typing_context, width, form, pixels, target, first, rows, centre, steps, weights, column, count):
-    """Add to neighbouring rows of ``target`` what `_plain.sum_pairs` says; they stay in registers meanwhile."""
-    size, kind, together = width.literal_value, form.literal_value, pixels.literal_value
-
-    def generate(context, builder, signature, arguments):
-        _, _, _, target, first, rows, centre, steps, weights, column, count = arguments
-        target = _Rows(context, builder, signature.args[3], target, size)
-        rows = _Rows(context, builder, signature.args[5], rows, size)
-        steps = context.make_array(signature.args[7])(context, builder, steps).data
-        weights = context.make_array(signature.args[8])(context, builder, weights)
-        length = builder.extract_value(weights.shape, 1)
-
-        def next_to(row, pixel):
-            return builder.add(row, ir.Constant(_I64, pixel))
-
-        totals = [target.load(next_to(first, pixel)) for pixel in range(together)]
-        own = [rows.load(next_to(centre, pixel)) for pixel in range(together)] if kind != SUM else []
-        before = builder.block
-        loop, after = builder.append_basic_block("pairs"), builder.append_basic_block("after_pairs")
-        zero = ir.Constant(_I64, 0)
-        builder.cbranch(builder.icmp_signed(">", count, zero), loop, after)
-
-        builder.position_at_end(loop)
-        pair = builder.phi(_I64)
-        running = [[builder.phi(vector.type) for vector in vectors] for vectors in totals]
-        step = builder.load(builder.gep(steps, [pair]))
-        place = builder.add(builder.mul(pair, length), column)
-        sums = []
-        for pixel in range(together):
-            weight = rows.spread(builder.load(builder.gep(weights.data, [next_to(place, pixel)])))
-            other = rows.load(next_to(builder.add(centre, step), pixel))
-            if kind == SUM:
-                sums.append([_add_product(builder, *parts) for parts in zip(running[pixel], weight, other)])
-                continue
-            differences = [builder.fsub(a, b) for a, b in zip(own[pixel], other)]
-            add = _add_product if kind == DIFFERENCE else _add_with_sign
-            sums.append([add(builder, *parts) for parts in zip(running[pixel], weight, differences)])
-        following = builder.add(pair, ir.Constant(_I64, 1))
-        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-        pair.add_incoming(zero, before)
-        pair.add_incoming(following, loop)
-        for pixel in range(together):
-            for phi, start, end in zip(running[pixel], totals[pixel], sums[pixel]):
-                phi.add_incoming(start, before)
-                phi.add_incoming(end, loop)
-
-        builder.position_at_end(after)
-        for pixel in range(together):
-            results = []
-            for start, end in zip(totals[pixel], sums[pixel]):
-                result = builder.phi(start.type)
-                result.add_incoming(start, before)
-                result.add_incoming(end, loop)
-                results.append(result)
-            sums[pixel] = results  # all phis of a block stand in front of its other instructions
-        for pixel in range(together):
-            target.store(next_to(first, pixel), sums[pixel])
-        return context.get_dummy_value()
-
-    integer = types.int64
-    arguments = (width, form, pixels, target, integer, rows, integer, steps, weights, integer, integer)
-    return types.void(*arguments), generate
