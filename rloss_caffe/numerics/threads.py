@@ -190,8 +190,8 @@ class _Worker:
         while self._outcome is None:
             try:
                 self._ends.get()
-            except BaseException as error:
-                interrupt = error
+            except BaseException as caught:
+                interrupt = caught
         (result, error), self._outcome = self._outcome, None
         return result, interrupt or error
 
