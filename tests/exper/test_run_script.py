@@ -180,9 +180,12 @@ def test_an_interrupt_is_no_failure_whenever_it_comes(environment):
 
 
 def test_an_interrupt_between_the_steps(environment, tmp_path):
-    """Ctrl-C when a program has just done its work: nothing more is begun, and the script says so."""
+    """Ctrl-C when a program has just done its work: nothing more is begun, and the script says so.
+
+    The program is about to end, and takes no notice of the signal that the script may still send it.
+    """
     program = tmp_path / "caffe"
-    program.write_text(f'#!/bin/sh\ntrap : INT\n"{sys.executable}" -m rloss_caffe "$@" && kill -INT 0\n')
+    program.write_text(f'#!/bin/sh\ntrap : INT TERM\n"{sys.executable}" -m rloss_caffe "$@" && kill -INT 0\n')
     program.chmod(0o755)
     arguments = [f"CAFFE_BIN={program}", "RUN_TRAINWITHDENSECRFLOSS=0", "MAX_ITER=1"]
     log = run(environment, *arguments, status=130)
