@@ -54,7 +54,7 @@ def add_arguments(parser):
         "photograph's own strokes (default), or all of the net's")  # fmt: skip
     add("--min-confidence", type=float, default=0.0, metavar="P", help="255 where the class is less probable; 0 to 1")
     add("--steps", type=int, metavar="N", help="of a single descent")
-    add("--scale", type=float, metavar="S", help="a single descent, at this share of the resolution")  # fmt: skip
+    add("--scale", type=float, metavar="S", help="a single descent, at this share of the resolution")
     add_net(parser, "scores start there")
     add("--masks", type=Path, metavar="DIR", help="full masks, NAME.png: tells the mean IoU")
     add("--again", action="store_true", help="make label maps anew that are there, whoever made them")
@@ -117,9 +117,8 @@ def run(arguments):
 def propagate(pixels, strokes, settings, net, min_confidence):
     """The label map of a photograph (H, W, 3), RGB, with its strokes (H, W): array (H, W), uint8."""
     scores = None if net is None else net(pixels)
-    if not {"scale", "steps"} & set(
-        settings
-    ):  # coarse first, as the page does: it is quicker, and strokes reach further
+    if "scale" not in settings and "steps" not in settings:
+        # Coarse first, as the page does: it is quicker, and strokes reach further.
         scale = coarse_scale(strokes.shape)
         scores = segment_from_scribbles(pixels, strokes, scores=scores, scale=scale, **settings)
     found = segment_from_scribbles(pixels, strokes, scores=scores, **settings)

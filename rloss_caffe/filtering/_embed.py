@@ -15,6 +15,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from rloss_caffe.filtering._plain import LANES
+from rloss_caffe.filtering._rows import spread
 
 __all__ = ["copy_lanes", "divide_lanes", "embed_lanes", "fill_lanes", "mark_lanes"]
 
@@ -56,9 +57,6 @@ def embed_lanes(
         def integer(value):
             return ir.Constant(ints, [value] * LANES)
 
-        def spread(scalar, vector):
-            return _spread(builder, scalar, vector)
-
         def call(name, vector):
             return _call(builder, name, vector)
 
@@ -66,7 +64,7 @@ def embed_lanes(
         elevated = [None] * (d + 1)
         partial = constant(0)
         for j in range(d, 0, -1):
-            scaled = builder.fmul(tile.load_vector([j - 1, 0], floats), spread(scale.load([j - 1]), floats))
+            scaled = builder.fmul(tile.load_vector([j - 1, 0], floats), spread(builder, scale.load([j - 1]), floats))
             elevated[j] = builder.fsub(partial, builder.fmul(constant(j), scaled))
             partial = builder.fadd(partial, scaled)
         elevated[0] = partial
@@ -115,8 +113,8 @@ def embed_lanes(
         per_word = -(-d // n_words)
         largest = extreme.load_vector([0], floats)
         for i in range(d):
-            field = builder.sub(builder.fptosi(nearest[i], ints), spread(low.load([i]), ints))
-            field = builder.shl(builder.zext(field, longs), spread(shift.load([i]), longs))
+            field = builder.sub(builder.fptosi(nearest[i], ints), spread(builder, low.load([i]), ints))
+            field = builder.shl(builder.zext(field, longs), spread(builder, shift.load([i]), longs))
             packed[i // per_word] = builder.add(packed[i // per_word], field)
             size = call("fabs", nearest[i])
             largest = builder.select(builder.fcmp_ordered(">", size, largest), size, largest)
@@ -130,7 +128,7 @@ def embed_lanes(
         orders.store_vector([place], order)
 
         # A feature that is no number makes the sum of all no number, or infinite, whose difference is none.
-        beyond = builder.fcmp_ordered(">", largest, spread(limit, floats))
+        beyond = builder.fcmp_ordered(">", largest, spread(builder, limit, floats))
         bad = builder.fcmp_unordered("uno", builder.fsub(partial, partial), constant(0))
         bits = builder.bitcast(builder.or_(beyond, bad), ir.IntType(LANES))
         return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
@@ -157,7 +155,7 @@ def divide_lanes(typing_context, target, row, source, first, divisor):
 
     def generate(context, builder, signature, arguments):
         target, source = _arrays(context, builder, signature, arguments, (0, 2))
-        divisors = _spread(builder, arguments[4], _FLOATS)
+        divisors = spread(builder, arguments[4], _FLOATS)
         quotients = builder.fdiv(source.load_vector([arguments[3]], _FLOATS), divisors)
         target.store_vector([arguments[1], 0], quotients)
         return context.get_dummy_value()
@@ -171,7 +169,7 @@ def fill_lanes(typing_context, target, row, value):
 
     def generate(context, builder, signature, arguments):
         (target,) = _arrays(context, builder, signature, arguments, (0,))
-        target.store_vector([arguments[1], 0], _spread(builder, arguments[2], _FLOATS))
+        target.store_vector([arguments[1], 0], spread(builder, arguments[2], _FLOATS))
         return context.get_dummy_value()
 
     return types.void(target, types.int64, types.float32), generate
@@ -195,13 +193,6 @@ def mark_lanes(typing_context, marks, first, source, place, is_new):
 
 def _arrays(context, builder, signature, arguments, places):
     return [_Array(context, builder, signature.args[place], arguments[place]) for place in places]
-
-
-def _spread(builder, scalar, vector):
-    """A vector that holds a scalar in every lane."""
-    undefined = ir.Constant(vector, ir.Undefined)
-    single = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(single, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
 
 
 def _call(builder, name, vector):

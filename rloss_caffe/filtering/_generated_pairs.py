@@ -22,7 +22,7 @@ from rloss_caffe.filtering._plain_pairs import (
     TO_INTEGER,
     TOGETHER,
 )
-from rloss_caffe.filtering._rows import _Rows
+from rloss_caffe.filtering._rows import _Rows, add_doubles, spread
 
 __all__ = ["add_products", "square_lanes", "sum_window", "weigh_lanes"]
 
@@ -103,11 +103,6 @@ def _store(builder, vector, pointer):
     builder.store(vector, builder.bitcast(pointer, _FLOATS.as_pointer()), align=4)
 
 
-def _spread(builder, scalar):
-    single = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), scalar, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(single, ir.Constant(_FLOATS, ir.Undefined), ir.Constant(_INTEGERS, [0] * LANES))
-
-
 class _Colours:
     """Sixteen pixels' colours: those of the first three channels in registers, others where they are."""
 
@@ -170,7 +165,7 @@ def weigh_lanes(typing_context, image, region, pixel, steps, logarithms, factor,
         image, region, steps, logarithms, weights, total = (
             _Lanes(context, builder, signature.args[place], arguments[place]) for place in (0, 1, 3, 4, 6, 8)
         )
-        pixel, factor, column = arguments[2], _spread(builder, arguments[5]), arguments[7]
+        pixel, factor, column = arguments[2], spread(builder, arguments[5], _FLOATS), arguments[7]
         regions, results, sums = region.at(pixel), weights.at(column), total.at(column)
         own = _load(builder, regions)
 
@@ -178,7 +173,7 @@ def weigh_lanes(typing_context, image, region, pixel, steps, logarithms, factor,
             def weigh(pair, totals):
                 step = steps.item(pair)
                 exponent = builder.fmul(factor, squared_difference(step), flags=["contract"])
-                power = builder.fsub(_spread(builder, logarithms.item(pair)), exponent, flags=["contract"])
+                power = builder.fsub(spread(builder, logarithms.item(pair), _FLOATS), exponent, flags=["contract"])
                 both = _exp2_of_negative(builder, power)
                 weight = builder.fmul(both, _load(builder, builder.gep(regions, [step])))
                 place = builder.gep(results, [builder.mul(pair, _integer(APART))])
@@ -214,7 +209,7 @@ def square_lanes(typing_context, image, region, pixel, step, count, sums):
                 return [_add_product(builder, totals[0], both, squares), builder.fadd(totals[1], both)]
 
             for row, total in enumerate(_loop(builder, count, [_all_lanes(0)] * 2, add)):
-                _add_doubles(builder, total, sums.at(_integer(row * LANES)))
+                add_doubles(builder, total, sums.at(_integer(row * LANES)))
 
         with builder.if_else(builder.icmp_signed(">", image.shape[0], _integer(CHANNELS))) as (others, three):
             with others:
@@ -224,13 +219,6 @@ def square_lanes(typing_context, image, region, pixel, step, count, sums):
         return context.get_dummy_value()
 
     return types.void(image, region, types.int64, types.int64, types.int64, sums), generate
-
-
-def _add_doubles(builder, vector, pointer):
-    """Add a vector of single to one of double precision in memory."""
-    doubles = ir.VectorType(ir.DoubleType(), vector.type.count)
-    pointer = builder.bitcast(pointer, doubles.as_pointer())
-    builder.store(builder.fadd(builder.load(pointer, align=8), builder.fpext(vector, doubles)), pointer, align=8)
 
 
 @intrinsic(prefer_literal=True)
@@ -357,7 +345,7 @@ def add_products(typing_context, width, rows, sums, place, region, pixel, count,
             ]
 
         for part, total in zip(rows.parts, _loop(builder, count, rows.constant(0.0), add)):
-            _add_doubles(builder, total, products.at(_integer(part[0])))
+            add_doubles(builder, total, products.at(_integer(part[0])))
         return context.get_dummy_value()
 
     integer = types.int64

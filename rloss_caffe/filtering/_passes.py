@@ -61,8 +61,14 @@ def _splat_band(kernel, arguments):
 def _add_band(own, numbers, total):
     """In NumPy, which takes 50 us longer than a kernel, and 0.2 s less to be compiled."""
     memory = Memory(own.nbytes)
-    own += np.take(total, numbers, 0, memory.array(own.shape, np.float32), "clip")
+    own += _points_of(total, numbers, memory)
     total[numbers] = own
+
+
+def _points_of(values, numbers, memory):
+    """Those points of values on the lattice."""
+    shape = len(numbers), values.shape[1]
+    return np.take(values, numbers, 0, memory.array(shape, np.float32), "clip")
 
 
 def blur(lattice, source, memory, reverse=False, keep=False):
@@ -99,11 +105,7 @@ def check_finite(blurred, channels, values, roi):
 def slice_to(lattice, blurred, out):
     """Interpolate the values at the pixels, (channels, n)."""
     _, _, kernel = _apply.apply_kernels(lattice.dimension + 1, blurred.shape[1])
-    tasks = []
-    for start, end, numbers in lattice._bands:
-        tile = np.empty((TILE, blurred.shape[1]), np.float32)
-        tasks.append((kernel, blurred, numbers, (*_simplices(lattice), start, end, tile, out)))
-    run(_slice_band, tasks)
+    _slice(kernel, lattice, blurred, (), [(out,)] * len(lattice._bands))
 
 
 def slice_combination(lattice, blurred, column, values, planes, terms, keep, out):
@@ -111,21 +113,27 @@ def slice_combination(lattice, blurred, column, values, planes, terms, keep, out
     kernel = _apply.combine_kernel(lattice.dimension + 1, blurred.shape[1])
     roi, inside, factor, degree = planes
     own, added, slope = terms
-    arrays = *_simplices(lattice), column, values, roi, inside, factor, degree, own, added, np.float32(slope), keep
-    tasks, sums = [], np.zeros((len(lattice._bands), 2, TILE))
-    for (start, end, numbers), part in zip(lattice._bands, sums):
-        tile = np.empty((TILE, blurred.shape[1]), np.float32)
-        tasks.append((kernel, blurred, numbers, (*arrays, start, end, tile, part, out)))
-    run(_slice_band, tasks)
+    arrays = column, values, roi, inside, factor, degree, own, added, np.float32(slope), keep
+    sums = np.zeros((len(lattice._bands), 2, TILE))
+    _slice(kernel, lattice, blurred, arrays, [(part, out) for part in sums])
     return sum(part.sum(axis=1) for part in sums)
+
+
+def _slice(kernel, lattice, blurred, arrays, targets):
+    """Call a kernel for each band, with what it writes to there."""
+    tasks = []
+    for (start, end, numbers), target in zip(lattice._bands, targets):
+        tile = np.empty((TILE, blurred.shape[1]), np.float32)
+        simplices = lattice._vertices, lattice._weights, _alpha(lattice)
+        tasks.append((kernel, blurred, numbers, (*simplices, *arrays, start, end, tile, *target)))
+    run(_slice_band, tasks)
 
 
 def _slice_band(kernel, blurred, numbers, arguments):
     """With a band's own numbers of its points."""
     if numbers is not None:
-        width = blurred.shape[1]
-        memory = Memory(4 * len(numbers) * width)
-        blurred = np.take(blurred, numbers, 0, memory.array((len(numbers), width), np.float32), "clip")
+        memory = Memory(4 * len(numbers) * blurred.shape[1])
+        blurred = _points_of(blurred, numbers, memory)
     kernel(blurred, *arguments)
 
 
@@ -147,10 +155,6 @@ def _width(channels):
 
 def _alpha(lattice):
     return np.float32(1 / (1 + 2.0**-lattice.dimension))
-
-
-def _simplices(lattice):
-    return lattice._vertices, lattice._weights, _alpha(lattice)
 
 
 def _pieces(lattice, size, width):

@@ -20,6 +20,20 @@ _I32 = ir.IntType(32)
 _I64 = ir.IntType(64)
 
 
+def spread(builder, scalar, vector):
+    """A vector of that type, every lane of which is the scalar."""
+    undefined = ir.Constant(vector, ir.Undefined)
+    single = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(single, undefined, ir.Constant(ir.VectorType(_I32, vector.count), [0] * vector.count))
+
+
+def add_doubles(builder, vector, pointer):
+    """Add a vector of single to one of double precision in memory."""
+    doubles = ir.VectorType(ir.DoubleType(), vector.type.count)
+    pointer = builder.bitcast(pointer, doubles.as_pointer())
+    builder.store(builder.fadd(builder.load(pointer, align=8), builder.fpext(vector, doubles)), pointer, align=8)
+
+
 class _Rows:
     """The rows of a C-contiguous float32 array (rows, width) inside generated code, as a few short vectors each."""
 
@@ -49,14 +63,9 @@ class _Rows:
         return [ir.Constant(ir.VectorType(ir.FloatType(), size), [value] * size) for _, size in self.parts]
 
     def spread(self, scalar):
-        spread = {}
-        for _, size in self.parts:
-            if size not in spread:
-                vector = ir.VectorType(ir.FloatType(), size)
-                single = self._builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, ir.Constant(_I32, 0))
-                zeros = ir.Constant(ir.VectorType(_I32, size), [0] * size)
-                spread[size] = self._builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), zeros)
-        return [spread[size] for _, size in self.parts]
+        vectors = {size: ir.VectorType(ir.FloatType(), size) for _, size in self.parts}
+        found = {size: spread(self._builder, scalar, vector) for size, vector in vectors.items()}
+        return [found[size] for _, size in self.parts]
 
 
 class _Simplex:
@@ -252,24 +261,18 @@ def combine_tile(
     def generate(context, builder, signature, arguments):
         given = dict(zip(names.split(", "), zip(signature.args, arguments)))
         floats = ir.VectorType(ir.FloatType(), TILE)
-        doubles = ir.VectorType(ir.DoubleType(), TILE)
         first = given["first"][1]
 
         def load(name):
             pointer = builder.gep(context.make_array(given[name][0])(context, builder, given[name][1]).data, [first])
             return builder.load(_as_vector(builder, pointer), align=4)
 
-        def spread(scalar):
-            single = builder.insert_element(ir.Constant(floats, ir.Undefined), scalar, ir.Constant(_I32, 0))
-            zeros = ir.Constant(ir.VectorType(_I32, TILE), [0] * TILE)
-            return builder.shuffle_vector(single, ir.Constant(floats, ir.Undefined), zeros)
-
         def of_channel(name, position):
             data = context.make_array(given[name][0])(context, builder, given[name][1]).data
-            return spread(builder.load(builder.gep(data, [ir.Constant(_I64, position)])))
+            return spread(builder, builder.load(builder.gep(data, [ir.Constant(_I64, position)])), floats)
 
         roi, inside, factor, degree = (load(name) for name in ("roi", "inside", "factor", "degree"))
-        slope = spread(given["slope"][1])
+        slope = spread(builder, given["slope"][1], floats)
         kept = builder.trunc(given["keep"][1], ir.IntType(1)) if given["keep"][1].type.width > 1 else given["keep"][1]
         weighted = builder.fmul(roi, degree)
         totals = [ir.Constant(floats, [0.0] * TILE)] * 2
@@ -307,10 +310,7 @@ def combine_tile(
                     totals[position] = merged
         sums = context.make_array(given["sums"][0])(context, builder, given["sums"][1]).data
         for row, vector in enumerate(totals):
-            pointer = builder.gep(sums, [ir.Constant(_I64, row * TILE)])
-            pointer = builder.bitcast(pointer, doubles.as_pointer())
-            total = builder.fadd(builder.load(pointer, align=8), builder.fpext(vector, doubles))
-            builder.store(total, pointer, align=8)
+            add_doubles(builder, vector, builder.gep(sums, [ir.Constant(_I64, row * TILE)]))
         return context.get_dummy_value()
 
     arrays = tile, values, roi, inside, factor, degree, own, added
